@@ -69,7 +69,8 @@ func helper(t *testing.T, task, dir string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), self)
-	cmd.Env = append(os.Environ(), helperEnv+"="+task+" "+dir)
+	// The race detector would keep each process for a second after its end.
+	cmd.Env = append(os.Environ(), helperEnv+"="+task+" "+dir, "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	return cmd
 }
