@@ -115,7 +115,8 @@ func TestFileNamesItsLastHolder(t *testing.T) {
 		text, err := os.ReadFile(path)
 		pid, since := 0, ""
 		_, scanErr := fmt.Sscanf(string(text), "pid %d since %s\n", &pid, &since)
-		if _, timeErr := time.Parse(time.RFC3339, since); scanErr != nil || timeErr != nil || pid != os.Getpid() {
+		if _, timeErr := time.Parse(time.RFC3339, since); scanErr != nil || timeErr != nil ||
+			pid != os.Getpid() || strings.Count(string(text), "\n") != 1 {
 			t.Errorf("the file says %q", text)
 		}
 		return err
@@ -162,8 +163,10 @@ func TestReleaseCountsForADuplicateOfTheFile(t *testing.T) {
 	l := NewFile(t.TempDir())
 	duplicate := -1
 	err := l.Do(t.Context(), "acme", func(context.Context) error {
-		var err error
-		duplicate, err = dupOf(filepath.Join(l.dir, "acme.lock"))
+		fd, err := descriptor(filepath.Join(l.dir, "acme.lock"))
+		if err == nil {
+			duplicate, err = syscall.Dup(fd)
+		}
 		return err
 	})
 	if err != nil {
@@ -177,8 +180,21 @@ func TestReleaseCountsForADuplicateOfTheFile(t *testing.T) {
 	}
 }
 
-// dupOf duplicates this process's descriptor of the file at path.
-func dupOf(path string) (int, error) {
+func TestFileIsClosedByHolderAndWaiter(t *testing.T) {
+	l := NewFile(t.TempDir())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	err := l.Do(t.Context(), "acme", func(context.Context) error { return l.Do(ctx, "acme", nil) })
+	if !errors.Is(err, ErrNotHeld) {
+		t.Fatalf("Do within Do = %v, want ErrNotHeld", err)
+	}
+	if fd, err := descriptor(filepath.Join(l.dir, "acme.lock")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("descriptor %d is still open, %v", fd, err)
+	}
+}
+
+// descriptor finds this process's descriptor of the file at path.
+func descriptor(path string) (int, error) {
 	var want syscall.Stat_t
 	if err := syscall.Stat(path, &want); err != nil {
 		return -1, err
@@ -186,7 +202,7 @@ func dupOf(path string) (int, error) {
 	for fd := 3; fd < 1024; fd++ {
 		var got syscall.Stat_t
 		if syscall.Fstat(fd, &got) == nil && got.Dev == want.Dev && got.Ino == want.Ino {
-			return syscall.Dup(fd)
+			return fd, nil
 		}
 	}
 	return -1, os.ErrNotExist
