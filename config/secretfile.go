@@ -1,0 +1,98 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// fileSuffix turns the key of a secret into the key of its file.
+const fileSuffix = "_file"
+
+var errSecretEmpty = errors.New("is empty")
+
+// ReadSecretFile reads a file that holds one secret. Exactly one line break at
+// its end is cut off, since most editors and commands write one. An empty file
+// is an error: it is what a Secret looks like that is not there yet.
+func ReadSecretFile(path string) (Secret, error) {
+	text, err := readLine(path)
+	if err != nil {
+		return Secret{}, fmt.Errorf("read secret file %q: %w", path, err)
+	}
+	return NewSecret(text), nil
+}
+
+// readLine returns the only line of a file.
+func readLine(path string) (string, error) {
+	content, err := readFile(path)
+	if err != nil {
+		return "", err
+	}
+	text := cutLineBreak(string(content))
+	if text == "" {
+		return "", errSecretEmpty
+	}
+	return parseText(scalar{text: text})
+}
+
+// readLines returns the lines of a file that are not empty.
+func readLines(path string) ([]Secret, error) {
+	content, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var list []Secret
+	for line := range strings.Lines(string(content)) {
+		text, err := parseText(scalar{text: cutLineBreak(line)})
+		switch {
+		case err != nil:
+			return nil, err
+		case text != "":
+			list = append(list, NewSecret(text))
+		}
+	}
+	if len(list) == 0 {
+		return nil, errSecretEmpty
+	}
+	return list, nil
+}
+
+// cutLineBreak cuts one line break, of either kind, off the end.
+func cutLineBreak(text string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+}
+
+// readSecrets fills in the secrets that are given as files. Those of sections
+// that are not wanted are left alone.
+func (c *Config) readSecrets(wanted func(path string) bool, found *mistakes) {
+	for _, k := range keys {
+		if !k.secret() || !wanted(k.path) {
+			continue
+		}
+		file, _ := keyAt(k.path + fileSuffix)
+		path := file.field(c).String()
+		switch field := k.field(c); {
+		case path == "":
+		case !field.IsZero():
+			found.add(file.path, "must not be given together with %s", k.path)
+		default:
+			if err := readInto(field, path); err != nil {
+				found.add(file.path, "%s: %v", path, err)
+			}
+		}
+	}
+}
+
+// readInto reads a file into the setting of a secret, or of a list of them.
+func readInto(field reflect.Value, path string) error {
+	if field.Type() == secretsType {
+		list, err := readLines(path)
+		field.Set(reflect.ValueOf(slices.Clip(list)))
+		return err
+	}
+	text, err := readLine(path)
+	field.Set(reflect.ValueOf(NewSecret(text)))
+	return err
+}
