@@ -49,12 +49,12 @@ func (l *fakeLease) Do(ctx context.Context, name string, fn work) error {
 	})
 }
 
-// backend runs the suite on l, whose lease and backend are those of fake.
-func (fake *fakeLease) backend(l lock.Locker) locktest.Backend {
+// backend gives front to the suite, with the lease and the backend of l.
+func (l *fakeLease) backend(front lock.Locker) locktest.Backend {
 	return locktest.Backend{
-		New:   func() lock.Locker { return l },
-		Lose:  func(string) { fake.holder(lock.ErrLost) },
-		Break: func() { fake.away = true },
+		New:   func() lock.Locker { return front },
+		Lose:  func(string) { l.holder(lock.ErrLost) },
+		Break: func() { l.away = true },
 	}
 }
 
