@@ -25,12 +25,14 @@ var (
 	ErrStoreUnavailable = errors.New("tokens: store unavailable")
 )
 
-// RetryAfter returns how long the sender of err asks to wait before the next
-// try, 0 when it does not say.
+// RetryAfter returns how long to wait before the next try, as err or the
+// authorization server behind it says; 0 when neither does.
 func RetryAfter(err error) time.Duration {
-	var later *laterError
-	if errors.As(err, &later) {
+	if later, ok := errors.AsType[*laterError](err); ok {
 		return later.after
+	}
+	if answer, ok := errors.AsType[*EndpointError](err); ok {
+		return answer.RetryAfter
 	}
 	return 0
 }
@@ -49,6 +51,31 @@ func (e *laterError) Error() string {
 }
 
 func (e *laterError) Unwrap() []error { return []error{e.sentinel, e.cause} }
+
+// unavailable is what a caller gets for want of a token because of cause, worth
+// another try after a while.
+func unavailable(cause error, after time.Duration) error {
+	if errors.Is(cause, ErrStoreUnavailable) {
+		return &laterError{ErrStoreUnavailable, nil, min(after, storeRetry)}
+	}
+	return &laterError{ErrTokenUnavailable, cause, after}
+}
+
+// withReason adds to a final error what the record says of its cause.
+func withReason(sentinel error, reason string) error {
+	if reason == "" {
+		return sentinel
+	}
+	return fmt.Errorf("%w: %s", sentinel, reason)
+}
+
+// storeError says that the store could not be asked or told, while doing what.
+func storeError(doing string, err error) error {
+	return fmt.Errorf("%s: %w: %w", doing, ErrStoreUnavailable, err)
+}
+
+// errClosed is why a source that is closing gives no token.
+var errClosed = errors.New("tokens: shutting down")
 
 // Class says what follows from a failed call to the authorization server. It is
 // the only place where its answers are judged (design, table of failures).
@@ -116,8 +143,7 @@ func (e *EndpointError) Unwrap() error { return e.Cause }
 // classOf returns the class of err, InDoubt for an error that is none of the
 // endpoint's: what is not known to be harmless is not.
 func classOf(err error) Class {
-	var e *EndpointError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*EndpointError](err); ok {
 		return e.Class
 	}
 	return InDoubt

@@ -1,6 +1,9 @@
 package tokens
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // State is what a connection's record says of its grant. The zero State is that
 // of no record at all.
@@ -15,14 +18,11 @@ const (
 	StateForgotten      State = "forgotten"       // a tombstone: disconnected on purpose; secrets wiped
 )
 
+// states lists them, in the order of a connection's life.
+var states = []State{StateOK, StateClaimed, StateClientRejected, StateLoginRequired, StateForgotten}
+
 // Valid reports whether s is one of the five states of a record.
-func (s State) Valid() bool {
-	switch s {
-	case StateOK, StateClaimed, StateLoginRequired, StateClientRejected, StateForgotten:
-		return true
-	}
-	return false
-}
+func (s State) Valid() bool { return slices.Contains(states, s) }
 
 // Record is all that a store keeps of one connection. Beside the pair it holds
 // what the refresh protocol needs to order records, to notice a store that went

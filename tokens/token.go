@@ -98,6 +98,13 @@ func (t Token) Serves(now time.Time) bool {
 	return !t.Access().IsZero() && now.Round(0).Before(t.p.end)
 }
 
+// withRefresh returns t with another refresh token.
+func (t Token) withRefresh(refresh Secret) Token {
+	p := *t.p
+	p.refresh = refresh
+	return Token{&p}
+}
+
 // SameAccess reports whether both hold the same access token. Versions cannot
 // tell: a claim raises the version and changes no token.
 func (t Token) SameAccess(u Token) bool { return t.p == u.p || t.Access().Equal(u.Access()) }

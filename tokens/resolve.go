@@ -1,0 +1,177 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// resolve finds out whether the refresh token of a record in doubt was spent
+// (rule 4). onward: it was not, as far as can be known, and may be presented.
+func (s *Source) resolve(ctx context.Context, f *flight, rec Record) (outcome, error) {
+	if s.restLeft(rec) > 0 {
+		return again, s.rest(ctx, rec)
+	}
+	alive, err := s.judge(ctx, rec)
+	if err != nil {
+		return again, err
+	}
+	if !alive {
+		return again, s.die(ctx, rec, "a refresh was sent, its answer was lost, and the refresh token is spent")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settled = markOf(rec)
+	// Not before the old access token can no longer serve: until then presenting
+	// gains nothing, and a request that is out after all may yet be answered.
+	if s.serves(rec.Token, time.Now()) || !f.wanted {
+		f.result = resultPostponed
+		return landed, nil
+	}
+	return onward, nil
+}
+
+// rest waits until quiet is over or another record stands.
+func (s *Source) rest(ctx context.Context, rec Record) error {
+	for {
+		s.mu.Lock()
+		changed, stands := s.changed, markOf(s.memory) == markOf(rec)
+		s.mu.Unlock()
+		left := s.restLeft(rec)
+		if !stands || left <= 0 {
+			return nil
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-timer.C:
+		case <-changed:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// restLeft is how much of rec's quiet time remains. It counts from this
+// process's first sight of the record or, when the record is of a former run, of
+// the present run: whoever claimed in the former run could not do so later, and
+// one clock serves all connections after a failover.
+func (s *Source) restLeft(rec Record) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	from := s.sight.at
+	if rec.Exists() && rec.Run != rec.Seen.Run {
+		from = s.runs.first(rec.Seen.Run)
+	}
+	return s.opts.Timing.quiet() - time.Since(from)
+}
+
+// judge decides whether the refresh token of rec may be presented after all.
+func (s *Source) judge(ctx context.Context, rec Record) (alive bool, err error) {
+	switch {
+	case s.opts.OnLostAnswer == Never:
+		return false, nil
+	case !s.opts.Endpoint.Introspects():
+		return s.opts.OnLostAnswer == Retry && rec.Tries < 1, nil
+	}
+	return s.introspectTwice(ctx, rec)
+}
+
+// introspectTwice asks whether the refresh token of rec is active, and once more
+// seconds later before it believes that it is not (rule Dead twice).
+func (s *Source) introspectTwice(ctx context.Context, rec Record) (active bool, err error) {
+	for n := range 2 {
+		if n > 0 {
+			if err := pause(ctx, deadPause); err != nil {
+				return false, err
+			}
+		}
+		bounded, cancel := context.WithTimeout(ctx, s.opts.Timing.Timeout)
+		active, err = s.opts.Endpoint.Introspect(bounded, rec.Token.Refresh())
+		cancel()
+		if err != nil {
+			return false, fmt.Errorf("introspect the refresh token: %w", err)
+		}
+		if active {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// runs notes when this process first saw each run of the store.
+type runs struct {
+	mu   sync.Mutex
+	seen map[string]time.Time
+}
+
+func (r *runs) saw(run string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seen == nil {
+		r.seen = map[string]time.Time{}
+	}
+	if _, ok := r.seen[run]; !ok {
+		r.seen[run] = now
+	}
+}
+
+func (r *runs) first(run string) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.seen[run]
+}
+
+// repair writes the newest record this process remembers over an older one in
+// the store (rule 9): the store went back in time. What is written is in doubt,
+// for a request that the lost records told of may still be out.
+func (s *Source) repair(ctx context.Context, stored Record) error {
+	s.mu.Lock()
+	rec := s.memory
+	s.mu.Unlock()
+	rec.Doubt = rec.Living()
+	err := s.replaceExactly(ctx, s.follow(rec, stored))
+	switch {
+	case errors.Is(err, ErrConflict):
+		return nil // another pod was first, or the look was stale
+	case err != nil:
+		return err
+	}
+	s.opts.Metrics.rollbacks.Inc()
+	s.opts.Log.LogAttrs(ctx, slog.LevelError, "store went back in time; repaired from memory, in doubt until resolved",
+		slog.String("connection", s.name), slog.Uint64("version", stored.Version),
+		slog.Uint64("remembered", rec.Version), slog.String("run", stored.Seen.Run))
+	return nil
+}
+
+// replace saves rec over the record that on is. A conflict is no error: another
+// wrote first, and rule 1 follows.
+func (s *Source) replace(ctx context.Context, rec, on Record) error {
+	err := s.replaceExactly(ctx, s.follow(rec, on))
+	if errors.Is(err, ErrConflict) {
+		return nil
+	}
+	return err
+}
+
+// replaceExactly saves rec by compare-and-swap and takes it into memory. An
+// unknown outcome is tried again, the same attempt, a few times.
+func (s *Source) replaceExactly(ctx context.Context, rec Record) error {
+	for n := 0; ; n++ {
+		err := s.save(ctx, rec)
+		switch {
+		case err == nil:
+			s.written(rec)
+			return nil
+		case errors.Is(err, ErrConflict):
+			return err
+		case n+1 >= s.opts.Timing.Attempts || pause(ctx, backoff(n)) != nil:
+			return storeError("save the record", err)
+		}
+	}
+}

@@ -1,0 +1,318 @@
+package tokens
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Source gives the tokens of one connection. It is safe for concurrent use; get
+// one from Connections.Open.
+//
+// Refresh, the end of a token and the background keeper all go through one
+// flight (fly): there is no other door to a refresh.
+type Source struct {
+	opts *Options
+	runs *runs
+	name string
+
+	// view is all that a call with a good token needs: one atomic load, no lock,
+	// no clock (a timer swaps the view when the token ends).
+	view atomic.Pointer[view]
+	// used tells whether a call was served since the last refresh; only a
+	// connection in use is refreshed ahead of its token's end.
+	used atomic.Bool
+
+	flights sync.WaitGroup // Close waits for it
+
+	mu       sync.Mutex // guards what follows; never held across I/O
+	memory   Record     // the newest record seen, whole
+	behind   bool       // a look at the store showed less than memory holds
+	held     *Record    // a pair that was answered and is not saved yet
+	rejected Token      // its access token was answered 401 and serves no more
+	sight    sight      // of the record in memory
+	gateEnd  time.Time  // when a claim stops holding back calls
+	settled  mark       // the doubtful record whose refresh token was found active
+	leadAt   time.Time  // when the keeper refreshes the token in memory
+	keepAt   time.Time  // when an idle connection is refreshed
+	flight   *flight
+	failures int       // flights that failed in a row
+	retryAt  time.Time // no flight before it
+	lastErr  error     // why the last flight failed; nil after one that did not
+	changed  chan struct{}
+	timer    *time.Timer
+	closed   bool
+}
+
+// view is what Token sees. Exactly one of token and err is set when open is
+// false and nothing is on its way.
+type view struct {
+	token Token // serves, or zero
+	open  bool  // token serves and no claim holds calls back
+	due   bool  // lead has begun and nobody had called before: whoever comes starts the refresh
+	err   error // why there is no token and will be none without a person
+}
+
+// mark names one record in one run.
+type mark struct {
+	version      uint64
+	attempt, run string
+}
+
+func markOf(r Record) mark { return mark{r.Version, r.Attempt, r.Seen.Run} }
+
+// sight is when this process first saw a record, on its monotonic clock. Quiet
+// is counted from it: no pod judges another's wall clock.
+type sight struct {
+	of mark
+	at time.Time
+}
+
+func newSource(opts *Options, runs *runs, name string) *Source {
+	s := &Source{opts: opts, runs: runs, name: name, changed: make(chan struct{})}
+	s.view.Store(&view{})
+	s.timer = time.AfterFunc(time.Hour, s.tick)
+	s.timer.Stop()
+	return s
+}
+
+// Token returns an access token that is good as far as this process knows: at
+// once when it has one, else after waiting for a refresh, up to MaxWait. While a
+// refresh of the connection runs anywhere in the fleet it waits too, but rather
+// returns the old token than fail.
+//
+// Errors: ErrLoginRequired, ErrClientRejected, ErrUnknownConnection,
+// ErrTokenUnavailable, ErrStoreUnavailable, or the cause of ctx. Ending ctx ends
+// the waiting and no refresh.
+func (s *Source) Token(ctx context.Context) (Token, error) {
+	v := s.view.Load()
+	if !v.open {
+		return s.wait(ctx, Token{})
+	}
+	if !s.used.Load() {
+		s.used.Store(true)
+	}
+	if v.due {
+		s.tick()
+	}
+	return v.token, nil
+}
+
+// Refresh returns a token whose access token is not that of rejected, which the
+// upstream answered with 401, if there is or can be one. It returns rejected
+// itself when no refresh can cure the 401: the token is seconds old and the
+// store has no other. Errors and ctx are those of Token.
+//
+// N calls rejected on one token cause one refresh, in one process and in the
+// fleet: the first notes the token, the others find it noted.
+func (s *Source) Refresh(ctx context.Context, rejected Token) (Token, error) {
+	if s.braked(rejected) {
+		// The event of a rotation elsewhere may be late: one look.
+		if err := s.look(ctx); err != nil {
+			return Token{}, unavailable(err, storeRetry)
+		}
+		if s.braked(rejected) {
+			s.opts.Metrics.refreshes[resultBraked].Inc()
+			return rejected, nil
+		}
+	}
+	s.reject(rejected)
+	return s.wait(ctx, rejected)
+}
+
+// braked reports whether a refresh for rejected would spend a pair for nothing.
+// While a claim stands it never is: the 401 may come from the rotation under
+// way, and its answer is worth waiting for.
+func (s *Source) braked(rejected Token) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	age := time.Since(rejected.Issued()).Abs() // another pod's clock may be ahead of ours
+	return age < brake && s.current().SameAccess(rejected) && s.memory.State == StateOK && !s.memory.Doubt &&
+		!s.rejected.SameAccess(rejected) && s.flight == nil
+}
+
+// reject notes that the access token of t serves no more.
+func (s *Source) reject(t Token) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current().SameAccess(t) && !s.rejected.SameAccess(t) {
+		s.rejected = t
+		s.update(time.Now())
+	}
+}
+
+// current is the newest pair this process knows. Callers hold mu.
+func (s *Source) current() Token {
+	if s.held != nil {
+		return s.held.Token
+	}
+	return s.memory.Token
+}
+
+// wait returns a token that serves and is not refused, starting a flight where
+// none runs.
+func (s *Source) wait(ctx context.Context, refused Token) (Token, error) {
+	start := time.Now()
+	defer func() { s.opts.Metrics.gateWait.Observe(time.Since(start).Seconds()) }()
+	patience := time.NewTimer(s.opts.Timing.MaxWait)
+	defer patience.Stop()
+	s.used.Store(true)
+	var joined *flight
+	for {
+		token, changed, err := s.get(refused, &joined)
+		if err != nil || changed == nil {
+			return token, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return Token{}, context.Cause(ctx)
+		case <-patience.C:
+			return s.giveUp(refused)
+		}
+	}
+}
+
+// get returns a token, an error, or a channel that closes when it is worth
+// asking again. joined is the flight that counts this caller among its waiters.
+func (s *Source) get(refused Token, joined **flight) (Token, <-chan struct{}, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.view.Load()
+	switch now := time.Now(); {
+	case v.open && !refusedBy(refused, v.token):
+		return v.token, nil, nil
+	case v.err != nil:
+		return Token{}, nil, v.err
+	case s.flight == nil && now.Before(s.retryAt):
+		return Token{}, nil, s.failed(now)
+	case s.flight == nil && s.closed:
+		return Token{}, nil, &laterError{ErrTokenUnavailable, errClosed, time.Second}
+	case s.flight == nil:
+		s.start(reasonFor(refused), Token{})
+	}
+	if *joined != s.flight {
+		*joined = s.flight
+		s.flight.waiters++
+	}
+	s.flight.wanted = true
+	return Token{}, s.changed, nil
+}
+
+// refusedBy reports whether t is the token that the upstream refused.
+func refusedBy(refused, t Token) bool { return !refused.IsZero() && t.SameAccess(refused) }
+
+// giveUp is what a caller gets whose patience is over: the old token where only
+// a gate was in the way, else an error.
+func (s *Source) giveUp(refused Token) (Token, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v := s.view.Load(); !v.token.IsZero() && !refusedBy(refused, v.token) {
+		return v.token, nil
+	}
+	cause := s.lastErr
+	if s.flight != nil && s.flight.trouble != nil {
+		cause = s.flight.trouble
+	}
+	return Token{}, unavailable(cause, s.opts.Timing.MaxWait)
+}
+
+// failed is the error of calls that come between two flights. Callers hold mu.
+func (s *Source) failed(now time.Time) error {
+	return unavailable(s.lastErr, s.retryAt.Sub(now))
+}
+
+// remember takes a record read from or written to the store into memory, unless
+// memory is newer, and reports whether it took it. Every record goes through
+// here before anything is done with it (rule "Read, then remember").
+func (s *Source) remember(rec Record) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.runs.saw(rec.Seen.Run, now)
+	if Newer(s.memory, rec) {
+		s.behind = true
+		s.update(now)
+		return false
+	}
+	if !s.behind && markOf(rec) == markOf(s.memory) {
+		return true
+	}
+	s.behind = false
+	if s.sight.of != markOf(rec) {
+		s.sight = sight{markOf(rec), now}
+	}
+	if rec.State == StateClaimed && rec.Claim != s.memory.Claim {
+		s.gateEnd = now.Add(s.opts.Timing.gate())
+	}
+	otherPair := rec.Current != s.memory.Current || !rec.Token.SameAccess(s.memory.Token)
+	s.memory = rec
+	if otherPair {
+		// What failed before concerned another pair: a login heals at once.
+		s.failures, s.retryAt, s.lastErr = 0, time.Time{}, nil
+		s.used.Store(false)
+		s.schedule(rec.Token, now)
+	}
+	s.update(now)
+	return true
+}
+
+// update makes the view anew, wakes who waits, and sets the timer. Callers hold mu.
+func (s *Source) update(now time.Time) {
+	v := &view{}
+	switch token := s.current(); {
+	case s.serves(token, now):
+		gated := s.held == nil && s.memory.State == StateClaimed && now.Before(s.gateEnd)
+		v.token, v.open = token, !gated
+		v.due = v.open && s.flight == nil && !now.Round(0).Before(s.leadAt) && !now.Before(s.retryAt)
+	default:
+		v.err = s.final(s.memory)
+	}
+	s.view.Store(v)
+	close(s.changed)
+	s.changed = make(chan struct{})
+	if f := s.flight; f != nil && f.leave != nil && s.satisfied(f, now) {
+		f.leave() // what it waits in line for has come by itself
+	}
+	s.arm(now)
+}
+
+// serves reports whether t may be sent: not ended and not rejected. Callers
+// hold mu.
+func (s *Source) serves(t Token, now time.Time) bool {
+	return t.Serves(now) && !refusedBy(s.rejected, t)
+}
+
+// final returns the error that only a person can end, nil if rec allows a token.
+func (s *Source) final(rec Record) error {
+	switch rec.State {
+	case StateOK, StateClaimed:
+		return nil
+	case StateClientRejected:
+		if rec.Client == s.opts.Endpoint.Client() {
+			return withReason(ErrClientRejected, rec.Reason)
+		}
+		return nil
+	case StateLoginRequired:
+		return withReason(ErrLoginRequired, rec.Reason)
+	}
+	// No record, or a tombstone.
+	switch absent := rec.State == "" && rec.Seen.Run != ""; {
+	case absent && !s.seed().IsZero():
+		return nil
+	case rec.State == "" && !absent: // never looked
+		return nil
+	case s.name == s.opts.Default:
+		return ErrLoginRequired
+	}
+	return ErrUnknownConnection
+}
+
+// seed is the refresh token that the configuration gives this connection.
+func (s *Source) seed() Secret {
+	if s.name != s.opts.Default {
+		return Secret{}
+	}
+	return s.opts.Seed
+}
