@@ -7,7 +7,7 @@ import (
 	"io"
 	"os"
 	"regexp"
-	"strings"
+	"strconv"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -178,23 +178,41 @@ func isNull(node *yaml.Node) bool {
 }
 
 var (
-	yamlLine   = regexp.MustCompile(`^yaml: line (\d+): `)
-	yamlReason = regexp.MustCompile(`^(could not find expected|did not find( the)? expected|found (a tab|character that|unexpected|unknown escape)|(mapping (keys|values)|block sequence entries|control characters) are not allowed)[a-zA-Z ':,<>-]*$`)
+	yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
+	// Fixed sentences of the library's scanner.
+	scannerReason = regexp.MustCompile(`^(could not find expected|did not find( the)? expected|found (a tab|character that|unexpected|unknown escape)|(mapping (keys|values)|block sequence entries|control characters) are not allowed)[a-zA-Z ':,-]*$`)
+
+	// Fixed sentences of its parser. They come with the line before the one in
+	// which the mapping or list begins that is broken.
+	parserReason = regexp.MustCompile(`^did not find expected (key|node content|<document start>|'-' indicator|',' or '[\]}]')$`)
 )
 
 // broken notes that the text is no YAML. Of the library's complaint it keeps the
 // line, and those reasons that are fixed sentences: others quote the text.
 func (d document) broken(err error) {
-	where, reason := d.name, err.Error()
-	if m := yamlLine.FindStringSubmatch(reason); m != nil {
-		where, reason = where+":"+m[1], reason[len(m[0]):]
-	}
-	reason = strings.TrimPrefix(reason, "yaml: ")
-	if !yamlReason.MatchString(reason) {
-		d.found.add(where, "is not YAML")
+	m := yamlLine.FindStringSubmatch(err.Error())
+	if m == nil {
+		d.found.add(d.name, "is not YAML")
 		return
 	}
-	d.found.add(where, "is not YAML: %s", reason)
+	where, reason := d.name, err.Error()[len(m[0]):]
+	line, _ := strconv.Atoi(m[1])
+	parser := parserReason.MatchString(reason)
+	if parser {
+		line++
+	}
+	if line > 0 {
+		where = at(d.name, line)
+	}
+	switch {
+	case parser:
+		d.found.add(where, "is not YAML here or below: %s", reason)
+	case scannerReason.MatchString(reason):
+		d.found.add(where, "is not YAML: %s", reason)
+	default:
+		d.found.add(where, "is not YAML")
+	}
 }
 
 // at returns file:line.
