@@ -70,12 +70,12 @@ const (
 	GarbleJSON      Garble = "json"      // not JSON
 	GarbleEmpty     Garble = "empty"     // no content
 	GarbleTruncated Garble = "truncated" // cut in the middle of the content
-	GarbleHuge      Garble = "huge"      // 32 MiB of blanks, then the answer
+	GarbleHuge      Garble = "huge"      // 8 MiB of blanks, then the answer
 	GarbleNoAccess  Garble = "no-access" // JSON without access_token
 	GarbleHTML      Garble = "html"      // a web page
 )
 
-const hugeAnswer = 32 << 20
+const hugeAnswer = 8 << 20
 
 // LoseAnswer does the work, then cuts: the pair is issued and nobody has it.
 func LoseAnswer() Fault { return Fault{After: true, Cut: true} }

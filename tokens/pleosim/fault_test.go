@@ -91,8 +91,9 @@ func TestLateRotationCountsAsRunningUntilItIsDone(t *testing.T) {
 			w.Error("rotated too early")
 		}
 		time.Sleep(2 * time.Second)
-		if w.active(first) != false || !w.Ledger().Grants[0].Lost() {
-			w.Error("not rotated after its time, or not lost")
+		newest := w.Ledger().Grants[0].RefreshTokens[1]
+		if w.active(first) != false || newest.Answer != "lost: rotated late" {
+			w.Errorf("not rotated after its time, or not lost: %+v", newest)
 		}
 		w.quiet()
 	})

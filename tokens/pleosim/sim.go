@@ -61,7 +61,8 @@ type Options struct {
 	// is logged either way.
 	Seed uint64
 	// Log receives what happens in plain words, one line a call, without
-	// secrets. Nil means TB.Logf, or nothing where there is no TB.
+	// secrets. Nil means TB.Logf, or nothing where there is no TB. It must not
+	// call the Sim.
 	Log func(line string)
 }
 

@@ -142,7 +142,7 @@ func (s *Sim) refresh(c *call, value string) answer {
 	}
 	s.fire(c, BeforeRotate)
 	if c.fault.Late > 0 {
-		c.late = func() { s.rotate(c) }
+		c.late = func(later *call) { s.rotate(later) }
 		return s.instead(c)
 	}
 	return s.rotate(c)

@@ -21,7 +21,10 @@ import (
 )
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
 }
 
 // settings are the flags.
@@ -34,6 +37,7 @@ type settings struct {
 	options          pleosim.Options
 }
 
+// parse reads the flags; each default is what the simulator's package says.
 func parse(args []string, stderr io.Writer) (settings, error) {
 	var c settings
 	o := &c.options
@@ -71,7 +75,9 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	return c, nil
 }
 
-func run(args []string, stdout, stderr io.Writer) int {
+// run is the program until ctx ends: 0 well, 1 violations, 2 wrong usage or no
+// place to listen.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c, err := parse(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
@@ -84,8 +90,6 @@ func run(args []string, stdout, stderr io.Writer) int {
 			_, _ = fmt.Fprintf(stderr, "%s %s\n", time.Now().Format("15:04:05.000"), line)
 		}
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	sim := pleosim.New(nil, c.options)
 	if err := serve(ctx, c, sim, stdout); err != nil {
 		_, _ = fmt.Fprintf(stderr, "pleosim: %v\n", err)
@@ -149,6 +153,7 @@ func serve(ctx context.Context, c settings, sim *pleosim.Sim, stdout io.Writer) 
 	}
 }
 
+// listen refuses what is not loopback: the control API gives grants away.
 func listen(ctx context.Context, addr string, anywhere bool) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
