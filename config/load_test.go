@@ -183,6 +183,11 @@ func TestLoadOnlySeesMistakesOfItsSections(t *testing.T) {
 	if _, err = LoadOnly(path, nil, "admin", "log"); err == nil || err.Error() != "log.level: must be debug, info, warn or error" {
 		t.Errorf("got %v", err)
 	}
+	secret := write(t, "secret", "secret")
+	c, err = LoadOnly("", []string{"PLEO_SIDECAR_OAUTH_CLIENT_SECRET_FILE=" + secret}, "admin")
+	if err != nil || !c.OAuth.ClientSecret.IsZero() {
+		t.Errorf("read a secret that is not needed, %v", err)
+	}
 	if _, err = LoadOnly("", nil, "admin", "redis"); err == nil {
 		t.Error("accepted a section that does not exist")
 	}

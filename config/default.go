@@ -1,6 +1,56 @@
 package config
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
+
+// Default is the configuration of an empty file and an empty environment, the
+// URLs of Pleo filled in. It is not complete: it lacks client id, client secret
+// and encryption keys.
+func Default() Config {
+	c := defaults()
+	c.presetURLs()
+	return c
+}
+
+// defaults is the default of every key as config.example.yaml shows it: the
+// URLs are empty, since their defaults follow from the environment.
+func defaults() Config {
+	return Config{
+		Environment: "production",
+		Listen:      "127.0.0.1:8080",
+		Admin:       Admin{Listen: ":8081"},
+		Upstream: Upstream{
+			ResponseHeaderTimeout: 60 * time.Second,
+			ReplayLimit:           1 * MiB,
+			ReplayBudget:          64 * MiB,
+		},
+		OAuth:       OAuth{ClientAuth: "basic"},
+		Connections: Connections{Default: "default"},
+		Refresh: Refresh{
+			Lead:         120 * time.Second,
+			Timeout:      20 * time.Second,
+			MaxWait:      15 * time.Second,
+			Attempts:     4,
+			KeepAlive:    24 * time.Hour,
+			SendWindow:   5 * time.Second,
+			NetworkLife:  60 * time.Second,
+			OnLostAnswer: "retry",
+		},
+		Store: Store{
+			Kind: "file",
+			File: File{Dir: "./pleo-tokens"},
+			Redis: Redis{
+				Mode:      "single",
+				Addrs:     []string{"127.0.0.1:6379"},
+				KeyPrefix: "pleo-sidecar",
+			},
+		},
+		Log:      Log{Level: "info", Format: "json"},
+		Shutdown: Shutdown{Timeout: 30 * time.Second},
+	}
+}
 
 // switchedOff is what an operator writes to have no introspection.
 const switchedOff = "none"
