@@ -123,11 +123,11 @@ func checkSave(connection string, rec Record) error {
 	}
 	switch {
 	case rec.Version <= rec.Seen.Version:
-		return fmt.Errorf("save version %d: not above version %d that was loaded", rec.Version, rec.Seen.Version)
+		return fmt.Errorf("version %d is not above version %d, which was loaded", rec.Version, rec.Seen.Version)
 	case rec.Attempt == "" || !utf8.ValidString(rec.Attempt):
-		return fmt.Errorf("save version %d: attempt is not a name", rec.Version)
+		return fmt.Errorf("version %d: the attempt has no name", rec.Version)
 	case !rec.State.Valid():
-		return fmt.Errorf("save version %d: unknown state", rec.Version)
+		return fmt.Errorf("version %d: unknown state", rec.Version)
 	}
 	return nil
 }

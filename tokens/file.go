@@ -90,7 +90,7 @@ func (f *File) Save(ctx context.Context, connection string, rec Record) error {
 		return err
 	}
 	if !rec.Token.IsZero() && len(rec.Sealed) == 0 {
-		return fmt.Errorf("save version %d: would store tokens in the clear", rec.Version)
+		return fmt.Errorf("version %d: would store tokens in the clear", rec.Version)
 	}
 	rec.Run = fileRun
 	data, err := encodeRecord(connection, rec)

@@ -260,7 +260,7 @@ func (s *sealedStore) Save(ctx context.Context, connection string, rec Record) e
 		}
 		rec.Token, rec.Sealed = Token{}, sealed
 	case rec.Living():
-		return fmt.Errorf("save version %d: state %s without a pair", rec.Version, rec.State)
+		return fmt.Errorf("version %d: state %s without a pair", rec.Version, rec.State)
 	}
 	return s.store.Save(ctx, connection, rec)
 }

@@ -57,7 +57,7 @@ func (s *Spool) Put(connection string, rec Record) error {
 		return err
 	}
 	if !rec.Exists() || !rec.Living() || rec.Token.IsZero() {
-		return fmt.Errorf("spool version %d: state %s without a pair", rec.Version, rec.State)
+		return fmt.Errorf("version %d: state %s without a pair", rec.Version, rec.State)
 	}
 	data, err := s.encode(connection, rec)
 	if err != nil {
