@@ -21,8 +21,9 @@
 //     document: each is refused.
 //   - Limits that depend on each other are checked together, so that no
 //     combination can present a refresh token after its lease.
-//   - No message contains a value from the file or the environment: the value
-//     may be a secret in the wrong place.
+//   - No message contains a value from the file or the environment, which may be
+//     a secret in the wrong place. Exceptions are the path of a secret file that
+//     cannot be read, and unknown keys as long as they look like keys.
 //   - Secrets do not print. See [Secret].
 //
 // An empty variable and an empty YAML value (`lead:`) count as not given: they

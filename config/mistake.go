@@ -8,7 +8,8 @@ import (
 )
 
 // Error is everything that is wrong with a configuration. Its mistakes are
-// sorted by path, and none of them contains a value that was given.
+// sorted by path, and none of them contains the value of a setting, but for the
+// path of a secret file.
 type Error struct {
 	Mistakes []Mistake
 }
