@@ -146,4 +146,4 @@ func apiError(status int, kind, message string) answer {
 	return answer{status: status}.with(map[string]any{"type": kind, "message": message})
 }
 
-func ok(members map[string]any) answer { return answer{status: http.StatusOK}.with(members) }
+func success(members map[string]any) answer { return answer{status: http.StatusOK}.with(members) }

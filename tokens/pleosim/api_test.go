@@ -93,6 +93,11 @@ func TestCredentialsWhereTheyDoNotBelong(t *testing.T) {
 			req.Header.Set("Authorization", "Bearer "+access)
 			w.do(req)
 		}},
+		{"client secret at the file host", pleosim.WrongHost, func(w *world, _, _ string) {
+			req := w.request("GET", "http://"+pleosim.FilesAddr+"/exports/x", "")
+			req.SetBasicAuth("pleosim-client", "pleosim-secret")
+			w.do(req)
+		}},
 		{"bearer at the authorization server", pleosim.WrongHost, func(w *world, access, _ string) {
 			req := w.request("GET", "http://"+pleosim.AuthAddr+"/v1/companies", "")
 			req.Header.Set("Authorization", "Bearer "+access)

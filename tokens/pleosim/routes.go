@@ -43,7 +43,7 @@ var routes = []struct {
 }
 
 func (a *apiCall) introspect() answer {
-	return ok(map[string]any{"data": map[string]any{
+	return success(map[string]any{"data": map[string]any{
 		"authMethod": "OAUTH2", "clientId": a.sim.opt.ClientID, "scope": "test:test",
 		"applicationName": "pleosim", "subjectURN": a.grant.subject,
 	}})
@@ -64,14 +64,14 @@ func (a *apiCall) companyID() string {
 }
 
 func (a *apiCall) companies() answer {
-	return ok(map[string]any{"data": []any{map[string]any{"id": a.companyID(), "name": "Company of " + a.grant.id}}})
+	return success(map[string]any{"data": []any{map[string]any{"id": a.companyID(), "name": "Company of " + a.grant.id}}})
 }
 
 func (a *apiCall) company() answer {
 	if a.id != a.companyID() {
 		return apiError(http.StatusNotFound, "COMPANY_NOT_FOUND", "no such company for this token")
 	}
-	return ok(map[string]any{"data": map[string]any{"id": a.id, "name": "Company of " + a.grant.id}})
+	return success(map[string]any{"data": map[string]any{"id": a.id, "name": "Company of " + a.grant.id}})
 }
 
 // number reads a query field, or gives the default.
@@ -88,7 +88,7 @@ func (a *apiCall) employees() answer {
 	for i := offset; i < min(offset+limit, employees); i++ {
 		page = append(page, map[string]any{"id": fmt.Sprintf("%s-%d", a.grant.id, i), "companyId": a.companyID()})
 	}
-	return ok(map[string]any{"data": page, "pagination": map[string]any{"offset": offset, "limit": limit, "total": employees}})
+	return success(map[string]any{"data": page, "pagination": map[string]any{"offset": offset, "limit": limit, "total": employees}})
 }
 
 // cursorForm is Pleo's; its "=" and "~" are there to be mangled by careless proxies.
@@ -112,7 +112,7 @@ func (a *apiCall) search() answer {
 	for i := start; i < end; i++ {
 		page = append(page, map[string]any{"id": fmt.Sprintf("%s-%d", a.grant.id, i), "types": q["type"]})
 	}
-	return ok(map[string]any{"data": page, "pagination": map[string]any{
+	return success(map[string]any{"data": page, "pagination": map[string]any{
 		"hasNextPage": end < entries, "endCursor": cursor(end), "startCursor": cursor(start),
 	}})
 }
@@ -147,7 +147,7 @@ func (a *apiCall) jobs() answer {
 	if a.activeJob() {
 		list = append(list, a.jobData())
 	}
-	return ok(map[string]any{"data": list})
+	return success(map[string]any{"data": list})
 }
 
 func (a *apiCall) job() answer {
@@ -156,7 +156,7 @@ func (a *apiCall) job() answer {
 	if !a.activeJob() || a.id != "job-"+a.grant.id {
 		return apiError(http.StatusNotFound, "EXPORT_NOT_FOUND", "no such export job")
 	}
-	return ok(map[string]any{"data": a.jobData()})
+	return success(map[string]any{"data": a.jobData()})
 }
 
 func (a *apiCall) putItems() answer {
@@ -188,7 +188,7 @@ func (a *apiCall) receipt() answer {
 func (a *apiCall) echo() answer {
 	fields := maps.Clone(a.r.Header)
 	fields.Del("Authorization")
-	return ok(map[string]any{
+	return success(map[string]any{
 		"method": a.r.Method, "target": a.r.RequestURI, "host": a.r.Host, "proto": a.r.Proto,
 		"headers": fields, "trailers": a.r.Trailer, "transfer_encoding": a.r.TransferEncoding,
 		"length": a.length, "sha256": hex.EncodeToString(a.sum.Sum(nil)),

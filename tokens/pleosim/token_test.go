@@ -1,10 +1,12 @@
 package pleosim_test
 
 import (
-	"io"
+	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -152,6 +154,20 @@ func TestAgedRefreshTokenRevokesTheGrant(t *testing.T) {
 	})
 }
 
+func TestAgingEndsTheRefreshTokenAndLeavesTheAccessToken(t *testing.T) {
+	inBubble(t, pleosim.Options{}, func(w *world) {
+		first := w.Grant()
+		access, _ := w.Pair(first)
+		w.Age(first)
+		w.want(w.call("GET", "/v1/companies", access, ""), 200)
+		if w.active(first) != false {
+			w.Error("the aged refresh token is still active")
+		}
+		w.want(w.refresh(first), 400)
+		w.want(w.call("GET", "/v1/companies", access, ""), 401)
+	})
+}
+
 func TestMalformedGrantRequests(t *testing.T) {
 	form := func(pairs ...string) url.Values {
 		v := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"TOKEN"}}
@@ -267,18 +283,51 @@ func TestIncompleteRequestIsNoPresentation(t *testing.T) {
 	inBubble(t, pleosim.Options{}, func(w *world) {
 		first := w.Grant()
 		body := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {first}}.Encode()
-		req := w.request("POST", tokenURL, "")
-		req.Body, req.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body)+1)
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		req.SetBasicAuth("pleosim-client", "pleosim-secret")
-		if r := w.do(req); r.err == nil {
-			w.Fatalf("a request one byte short was answered %d", r.status)
+		transport, _ := w.http.Transport.(*http.Transport)
+		conn, err := transport.DialContext(w.Context(), "tcp", pleosim.AuthAddr)
+		if err != nil {
+			w.Fatal(err)
 		}
+		_, err = fmt.Fprintf(conn, "POST /oauth/token HTTP/1.1\r\nHost: x\r\nAuthorization: Basic %s\r\n"+
+			"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s",
+			base64.StdEncoding.EncodeToString([]byte("pleosim-client:pleosim-secret")), len(body)+1, body)
+		if err != nil {
+			w.Fatal(err)
+		}
+		_ = conn.Close()
 		synctest.Wait()
 		if n := len(w.Ledger().Grants[0].RefreshTokens[0].Presented); n != 0 {
 			w.Errorf("presented %d times, want 0", n)
 		}
 		w.want(w.refresh(first), 200)
+		w.quiet()
+	})
+}
+
+// eager is a ResponseWriter that acts on the first byte of the answer, as a
+// client on a fast network does.
+type eager struct {
+	discard
+	once sync.Once
+	act  func()
+}
+
+func (e *eager) Write(p []byte) (int, error) {
+	e.once.Do(e.act)
+	return len(p), nil
+}
+
+func TestRefreshIsOverBeforeItsAnswerIsOut(t *testing.T) {
+	inBubble(t, pleosim.Options{}, func(w *world) {
+		first := w.Grant()
+		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {first}}
+		req := w.request("POST", "/oauth/token", form.Encode())
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.SetBasicAuth("pleosim-client", "pleosim-secret")
+		w.Auth().ServeHTTP(&eager{discard: discard{http.Header{}}, act: func() {
+			_, next := w.Pair(first)
+			w.want(w.refresh(next), 200)
+		}}, req)
 		w.quiet()
 	})
 }
