@@ -47,7 +47,7 @@ func (s *Sim) serve(faults *Faults, w http.ResponseWriter, r *http.Request, work
 	if !f.After && f.Late == 0 {
 		s.strike(c)
 		if f.Status != 0 {
-			s.write(c, s.instead(c))
+			_ = s.write(c, s.instead(c))
 			return
 		}
 	}
@@ -73,11 +73,24 @@ func (s *Sim) serve(faults *Faults, w http.ResponseWriter, r *http.Request, work
 	// refresh token while this function still returns.
 	s.settle(c, how)
 	if err := s.write(c, a); err != nil {
-		c.settled = false
-		s.settle(c, "lost: broken while writing")
+		s.unsent(c)
 	}
 }
 
+// unsent corrects what settle noted, when the answer broke off after all.
+func (s *Sim) unsent(c *call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.carries != nil {
+		c.carries.answer = "lost: broke off"
+	}
+	if c.refused {
+		c.token.refused = false
+	}
+}
+
+// readForm reads the content of the small requests; a fault may wait only after
+// it, because a buffer between client and Pleo holds the whole request.
 func (c *call) readForm() (err error) {
 	if c.place == AtToken || c.place == AtIntrospect {
 		c.body, err = io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, formLimit))

@@ -3,6 +3,7 @@ package pleosim_test
 import (
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -317,17 +318,46 @@ func (e *eager) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// direct calls the token endpoint with a ResponseWriter of the test's own.
+func (w *world) direct(out http.ResponseWriter, token string) {
+	w.Helper()
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}
+	req := w.request("POST", "/oauth/token", form.Encode())
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.SetBasicAuth("pleosim-client", "pleosim-secret")
+	w.Auth().ServeHTTP(out, req)
+}
+
+// broken is a ResponseWriter whose network connection is gone.
+type broken struct{ discard }
+
+func (broken) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+func TestBrokenAnswerIsLostAndEndsItsRefreshOnce(t *testing.T) {
+	inBubble(t, pleosim.Options{}, func(w *world) {
+		first := w.Grant()
+		w.direct(broken{discard{http.Header{}}}, first)
+		if got := w.Ledger().Grants[0].RefreshTokens[1].Answer; got != "lost: broke off" {
+			w.Errorf("answer = %q, want it lost", got)
+		}
+		_, next := w.Pair(first)
+		w.Allow(pleosim.Concurrent, pleosim.Reuse)
+		w.Token.Next(pleosim.Fault{Late: time.Hour}, pleosim.Fault{Late: time.Hour})
+		w.refresh(next)
+		w.refresh(next)
+		if got := w.Ledger().Grants[0].MaxConcurrent; got != 2 {
+			w.Errorf("max concurrent = %d, want 2: the broken one was counted off twice or never", got)
+		}
+	})
+}
+
 func TestRefreshIsOverBeforeItsAnswerIsOut(t *testing.T) {
 	inBubble(t, pleosim.Options{}, func(w *world) {
 		first := w.Grant()
-		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {first}}
-		req := w.request("POST", "/oauth/token", form.Encode())
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		req.SetBasicAuth("pleosim-client", "pleosim-secret")
-		w.Auth().ServeHTTP(&eager{discard: discard{http.Header{}}, act: func() {
+		w.direct(&eager{discard: discard{http.Header{}}, act: func() {
 			_, next := w.Pair(first)
 			w.want(w.refresh(next), 200)
-		}}, req)
+		}}, first)
 		w.quiet()
 	})
 }
