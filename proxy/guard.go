@@ -88,7 +88,7 @@ func (g *guard) ours(host string) bool {
 // bare returns host in lower case, without port, brackets and the root's dot.
 func bare(host string) string {
 	host = strings.ToLower(host)
-	if name, _, err := net.SplitHostPort(host); err == nil {
+	if name, port, err := net.SplitHostPort(host); err == nil && strings.Trim(port, "0123456789") == "" {
 		host = name
 	}
 	if len(host) > 1 && host[0] == '[' && host[len(host)-1] == ']' {

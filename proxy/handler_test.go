@@ -326,3 +326,24 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		}
 	}
 }
+
+func TestCredentialsAndAddressesAreStripped(t *testing.T) {
+	kept := []string{"Accept", "User-Agent", "Content-Type", "Traceparent", "Referer", "Idempotency-Key", "X-Api-Key", "Via"}
+	gone := []string{
+		"Authorization", "Cookie", "Forwarded", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Anything", "X-Real-Ip",
+		"Proxy-Authorization", "Proxy-Connection", "True-Client-Ip", "Pleo-Sidecar-Anything",
+	}
+	h := http.Header{}
+	for _, name := range slices.Concat(kept, gone) {
+		h.Set(name, "x")
+	}
+	stripRequest(h)
+	for _, name := range gone {
+		if h.Get(name) != "" {
+			t.Errorf("%s stays", name)
+		}
+	}
+	if len(h) != len(kept) {
+		t.Errorf("left: %v", h)
+	}
+}
