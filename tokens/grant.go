@@ -75,7 +75,7 @@ func (c *Connections) install(ctx context.Context, name string, refresh Secret, 
 	if refresh.IsZero() {
 		return fmt.Errorf("import into connection %q: %w: it is empty", name, ErrSpentToken)
 	}
-	s := c.source(name)
+	s := c.passing(name)
 	first := firstRecord(refresh, time.Now())
 	vouched := false
 	return s.overwrite(ctx, func(rec Record) (Record, error) {
@@ -113,7 +113,7 @@ func (c *Connections) Forget(ctx context.Context, name string) error {
 	if !ValidConnection(name) {
 		return fmt.Errorf("forget connection %q: %w", name, ErrUnknownConnection)
 	}
-	s := c.source(name)
+	s := c.passing(name)
 	return s.overwrite(ctx, func(rec Record) (Record, error) {
 		switch {
 		case !rec.Exists():
@@ -161,6 +161,17 @@ func (s *Source) overwrite(ctx context.Context, change func(Record) (Record, err
 			return err
 		}
 	}
+}
+
+// passing returns the source of name, or one for this occasion only: an import
+// that is refused leaves nothing behind.
+func (c *Connections) passing(name string) *Source {
+	if s, ok := c.sources.Load(name); ok {
+		return s.(*Source)
+	}
+	s := newSource(&c.opts, &c.runs, name)
+	s.closed = true // no flights
+	return s
 }
 
 // remembered returns the newest record this process has seen.
