@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
@@ -99,6 +100,7 @@ func TestDamagedRecordIsAnErrorThatNamesItsFile(t *testing.T) {
 		"zeros":              make([]byte, len(good)),
 		"too large":          append(bytes.Clone(good), bytes.Repeat([]byte(" "), maxRecord)...),
 	}
+	copied := damaged["other connection"]
 	for n := range len(good) - 1 { // the last byte is a newline that nobody needs
 		damaged["truncated to "+string(good[:n])] = good[:n]
 	}
@@ -116,6 +118,10 @@ func TestDamagedRecordIsAnErrorThatNamesItsFile(t *testing.T) {
 		if left, err := os.ReadFile(name); err != nil || !bytes.Equal(left, data) {
 			t.Errorf("%s: the file was changed (%v)", what, err)
 		}
+	}
+	mustDo(t, os.WriteFile(name, copied, 0o600))
+	if _, err := f.Load(t.Context(), "acme"); err == nil || !strings.Contains(err.Error(), "another connection") {
+		t.Errorf("Load of a file copied from another connection = %v", err)
 	}
 	mustDo(t, os.WriteFile(name, good, 0o600))
 	saveNext(t, f, "acme", 1)
@@ -257,7 +263,7 @@ const inChild = "TOKENS_TEST_CHILD"
 // child returns a copy of this program that runs the same test again.
 func child(t *testing.T, dir string) *exec.Cmd {
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
-	cmd.Env = append(os.Environ(), inChild+"="+dir)
+	cmd.Env = append(os.Environ(), inChild+"="+dir, "GORACE=atexit_sleep_ms=0") // or each child ends a second late
 	return cmd
 }
 
@@ -340,4 +346,33 @@ func increment(t *testing.T, s Store) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestKilledProcessLeavesAWholeRecordAndNoLock kills a process in the middle of
+// its saves: each version that it reported stands, and others go on.
+func TestKilledProcessLeavesAWholeRecordAndNoLock(t *testing.T) {
+	if dir := os.Getenv(inChild); dir != "" {
+		for f := newTestFile(t, dir, nil); ; {
+			increment(t, f)
+			os.Stdout.WriteString("saved\n")
+		}
+	}
+	dir := newDir(t)
+	for range 5 {
+		cmd := child(t, dir)
+		out, err := cmd.StdoutPipe()
+		mustDo(t, err)
+		mustDo(t, cmd.Start())
+		for n, lines := 0, bufio.NewScanner(out); n < 5 && lines.Scan(); n++ {
+		}
+		mustDo(t, cmd.Process.Kill())
+		_ = cmd.Wait() // says that it was killed
+	}
+	f := newTestFile(t, dir, nil)
+	wantFiles(t, dir, lockName, "acme.record")
+	rec, err := f.Load(t.Context(), "acme")
+	if err != nil || rec.Generation < 25 {
+		t.Errorf("Load = generation %d, %v; want 25 at least", rec.Generation, err)
+	}
+	increment(t, f)
 }

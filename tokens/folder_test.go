@@ -127,7 +127,7 @@ func TestSaveSyncsTheFileThenItsNameInTheFolder(t *testing.T) {
 // one that had written only what it was told to.
 func TestPowerCutAtEachStepLeavesOneRecordWhole(t *testing.T) {
 	for _, lazy := range []bool{false, true} {
-		for k, landed := 1, false; !landed; k++ {
+		atEachStep(t, func(k int) (landed bool) {
 			dir := newDir(t)
 			disk := &fakeDisk{lazy: lazy, cut: true}
 			f := newTestFile(t, dir, disk)
@@ -146,14 +146,15 @@ func TestPowerCutAtEachStepLeavesOneRecordWhole(t *testing.T) {
 			}
 			wantFiles(t, dir, lockName, "acme.record")
 			saveNext(t, after, "acme", rec.Version)
-		}
+			return landed
+		})
 	}
 }
 
 // TestFailedStepLeavesNothingBehind is a full or broken disk: the step fails and
 // the process lives on.
 func TestFailedStepLeavesNothingBehind(t *testing.T) {
-	for k, landed := 1, false; !landed; k++ {
+	atEachStep(t, func(k int) (landed bool) {
 		dir := newDir(t)
 		disk := &fakeDisk{}
 		f := newTestFile(t, dir, disk)
@@ -171,6 +172,17 @@ func TestFailedStepLeavesNothingBehind(t *testing.T) {
 		disk.fail = 0
 		if err := f.Save(t.Context(), "acme", rec); err != nil {
 			t.Errorf("step %d failed: the same save again = %v", k, err)
+		}
+		return landed
+	})
+}
+
+// atEachStep runs try for step 1, 2, ... until one landed.
+func atEachStep(t *testing.T, try func(k int) (landed bool)) {
+	t.Helper()
+	for k := 1; !try(k); k++ {
+		if k == 20 {
+			t.Fatal("no write landed in 20 steps")
 		}
 	}
 }
@@ -262,6 +274,13 @@ func TestSaveGivesUpWaitingForTheLockWithItsContext(t *testing.T) {
 		if err := <-late; !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Save behind it = %v, want DeadlineExceeded", err)
 		}
+		f.folder.turn <- struct{}{}
+		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := f.Save(ctx, "acme", rec); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Save while another of this process holds the turn = %v, want DeadlineExceeded", err)
+		}
+		<-f.folder.turn
 		if got, err := f.Load(t.Context(), "acme"); err != nil || got.Version != 1 {
 			t.Errorf("Load = version %d, %v; want version 1, without the lock", got.Version, err)
 		}

@@ -239,6 +239,7 @@ func TestKeysThatAreNoneAreRefused(t *testing.T) {
 		"hex":             {good, NewSecret(strings.Repeat("c0ffee00", 8))},
 		"base64url":       {good, NewSecret(strings.Repeat("-_", 21) + "8=")},
 		"no padding":      {good, NewSecret(strings.TrimRight(good.Reveal(), "="))},
+		"stray bits":      {good, NewSecret(strings.TrimSuffix(testKey(8).Reveal(), "g=") + "h=")},
 		"a space":         {good, NewSecret(good.Reveal() + " ")},
 		"one key twice":   {testKey(1), good, testKey(1)},
 		"trailing digits": {NewSecret(good.Reveal() + "AAAA")},

@@ -196,7 +196,7 @@ func TestPutIsDurable(t *testing.T) {
 // TestPowerCutAtEachStepKeepsOneSpooledPair cuts the power at step 1, 2, ... of a
 // Put, on a disk that had written only what it was told to.
 func TestPowerCutAtEachStepKeepsOneSpooledPair(t *testing.T) {
-	for k, landed := 1, false; !landed; k++ {
+	atEachStep(t, func(k int) (landed bool) {
 		dir := newDir(t)
 		disk := &fakeDisk{lazy: true, cut: true}
 		s := newTestSpool(t, dir, disk, 1)
@@ -207,5 +207,6 @@ func TestPowerCutAtEachStepKeepsOneSpooledPair(t *testing.T) {
 		if err != nil || len(entries) != 1 || landed && entries[0].Record.Generation != 2 {
 			t.Errorf("cut at step %d, landed %v: All = %+v, %v", k, landed, entries, err)
 		}
-	}
+		return landed
+	})
 }

@@ -10,8 +10,13 @@ import (
 )
 
 func TestMemoryIsAStore(t *testing.T) {
-	m := tokens.NewMemory()
-	storetest.Run(t, memoryBackend(m))
+	storetest.Run(t, memoryBackend(tokens.NewMemory()))
+}
+
+func TestMemoryKeepsWhatOthersSealed(t *testing.T) {
+	b := memoryBackend(tokens.NewMemory())
+	b.Bare = true
+	storetest.Run(t, b)
 }
 
 func TestSealedMemoryIsAStore(t *testing.T) {
@@ -19,12 +24,13 @@ func TestSealedMemoryIsAStore(t *testing.T) {
 }
 
 func TestFileIsAStore(t *testing.T) {
+	t.Parallel() // waits for looks at the folder
 	storetest.Run(t, fileBackend(t))
 }
 
 func TestSealedFileIsAStoreAndShowsNoToken(t *testing.T) {
-	b := fileBackend(t)
-	storetest.Run(t, sealed(t, b))
+	t.Parallel()
+	storetest.Run(t, sealed(t, fileBackend(t)))
 }
 
 func memoryBackend(m *tokens.Memory) storetest.Backend {
