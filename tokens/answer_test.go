@@ -143,6 +143,9 @@ func TestAnswers(t *testing.T) {
 			if test.cause != "" && (e.Cause == nil || e.Cause.Error() != test.cause) {
 				t.Errorf("cause = %v, want %s", e.Cause, test.cause)
 			}
+			if e.Cause != nil && test.status != 0 && test.status/100 != 2 {
+				t.Errorf("cause %v beside a status that says all", e.Cause)
+			}
 		})
 	}
 }

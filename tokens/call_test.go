@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 )
 
 // stall reads n bytes of what is sent, then nothing until the other side goes.
@@ -126,40 +127,83 @@ func TestCancelledContextStopsAtOnce(t *testing.T) {
 }
 
 func TestDeadContextSendsNothing(t *testing.T) {
-	e := newTestEndpoint(t, pipeTo(t, func(conn net.Conn) {
-		if n, _ := io.Copy(io.Discard, conn); n != 0 {
-			t.Errorf("%d bytes were sent", n)
-		}
-	}))
+	// This connection knows no deadlines and takes whatever is written.
+	e := newTestEndpoint(t, func(context.Context, string, string) (net.Conn, error) { return cannedConn{}, nil })
 	r, err := e.Connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	wantClass(t, r.Send(ctx, NewSecret(testRefresh)), Unsent)
+	cause := errors.New("lease lost")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(cause)
+	err = r.Send(ctx, NewSecret(testRefresh))
+	if wantClass(t, err, Unsent); !errors.Is(err, cause) {
+		t.Errorf("error %v, want %v", err, cause)
+	}
+	if n := r.call.wire.out.Load(); n != 0 {
+		t.Errorf("%d bytes were sent", n)
+	}
 }
 
 func TestSendWindowEndsByEitherClock(t *testing.T) {
 	now := time.Now()
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(t.Context()), now.Add(time.Minute))
+	defer cancel()
 	for _, test := range []struct {
 		name string
-		end  time.Time
+		now  time.Time
 		want bool
 	}{
-		{"both before", now.Add(time.Minute), false},
-		{"monotonic over", now, true},
-		{"wall over", now.Round(0).Add(-time.Second), true},
+		{"both before", now.Add(59 * time.Second), false},
+		{"both over", now.Add(time.Minute), true},
+		{"monotonic over", stepWall(now.Add(time.Minute), -time.Hour), true},
+		{"wall over, as after a suspend", stepWall(now, time.Minute), true},
+		{"wall set back", stepWall(now, -time.Hour), false},
 	} {
-		ctx, cancel := context.WithDeadline(context.WithoutCancel(t.Context()), test.end)
-		if got := over(ctx, now); got != test.want {
+		if got := over(ctx, test.now); got != test.want {
 			t.Errorf("%s: over = %t", test.name, got)
 		}
-		cancel()
 	}
 	if over(context.WithoutCancel(t.Context()), now) {
 		t.Error("over without a deadline")
 	}
+}
+
+// stepWall moves the wall clock of t by whole seconds and not the monotonic
+// one, which package time does for no one: its first word holds the wall's
+// seconds above 30 bits of nanoseconds.
+func stepWall(t time.Time, step time.Duration) time.Time {
+	word := (*uint64)(unsafe.Pointer(&t))
+	*word += uint64(int64(step/time.Second)) << 30 // wraps for a step back
+	return t
+}
+
+// slowDeadline takes a second to hear of a deadline in the past.
+type slowDeadline struct {
+	net.Conn
+	last time.Time
+}
+
+func (s *slowDeadline) SetDeadline(end time.Time) error {
+	if !end.IsZero() {
+		time.Sleep(time.Second)
+	}
+	s.last = end
+	return nil
+}
+
+func TestLateEndOfContextDoesNotReachTheNextStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := &slowDeadline{}
+		ctx, cancel := context.WithCancel(t.Context())
+		if err := newWire(conn).during(ctx, func() error { cancel(); return nil }); err != nil {
+			t.Errorf("what succeeded ended with %v", err)
+		}
+		time.Sleep(time.Minute)
+		if !conn.last.IsZero() {
+			t.Errorf("a deadline of %v was left behind", conn.last)
+		}
+	})
 }
 
 func TestPairIsReadBeforeTheConnectionEnds(t *testing.T) {
@@ -185,6 +229,39 @@ func TestLargeTokenIsSentWhole(t *testing.T) {
 	}
 	if !strings.HasSuffix(got, "&refresh_token="+long) {
 		t.Errorf("%d bytes arrived", len(got))
+	}
+}
+
+// writes counts how often something is written.
+type writes struct {
+	net.Conn
+	n *atomic.Int64
+}
+
+func (w writes) Write(p []byte) (int, error) {
+	w.n.Add(1)
+	return w.Conn.Write(p)
+}
+
+func TestRequestIsOneWrite(t *testing.T) {
+	ca := newAuthority(t)
+	var n atomic.Int64
+	pipe := pipeTo(t, ca.serve("auth.example", answering(json200(goodBody))))
+	e := newTestEndpoint(t, func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := pipe(ctx, network, address)
+		return writes{conn, &n}, err
+	}, ca.secure("auth.example"))
+	r, err := e.Connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	before := n.Load()
+	if err := r.Send(t.Context(), NewSecret(strings.Repeat("x", 15<<10))); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.Load() - before; got != 1 {
+		t.Errorf("%d writes, want 1", got)
 	}
 }
 

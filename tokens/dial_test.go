@@ -16,8 +16,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,14 +91,23 @@ func (a *authority) secure(host string) func(*EndpointOptions) {
 func TestTLSCarriesTheRequest(t *testing.T) {
 	for _, host := range []string{"auth.example", "192.0.2.7", "[2001:db8::1]"} {
 		ca := newAuthority(t)
-		var request, dialed string
-		pipe := pipeTo(t, ca.serve(strings.Trim(host, "[]"), answering(json200(goodBody), func(s string) { request = s })))
+		var request, dialed, protocol string
+		answer := answering(json200(goodBody), func(s string) { request = s })
+		pipe := pipeTo(t, ca.serve(strings.Trim(host, "[]"), func(conn net.Conn) {
+			c := conn.(*tls.Conn)
+			_ = c.HandshakeContext(context.Background())
+			protocol = c.ConnectionState().NegotiatedProtocol
+			answer(c)
+		}))
 		e := newTestEndpoint(t, func(ctx context.Context, network, address string) (net.Conn, error) {
 			dialed = network + " " + address
 			return pipe(ctx, network, address)
 		}, ca.secure(host))
 		if _, err := refreshOnce(t.Context(), e, testRefresh); err != nil {
 			t.Fatal(err)
+		}
+		if protocol != "http/1.1" {
+			t.Errorf("negotiated %q, which we do not speak", protocol)
 		}
 		if dialed != "tcp "+host+":443" || !strings.Contains(request, "\r\nHost: "+host+"\r\n") {
 			t.Errorf("dialed %q, sent %q", dialed, request)
@@ -196,6 +207,28 @@ func TestRefusedConnectionIsUnsent(t *testing.T) {
 	wantClass(t, err, Unsent)
 	_, err = e.Exchange(t.Context(), NewSecret("c"), NewSecret("v"))
 	wantClass(t, err, Unsent)
+}
+
+func TestUnacknowledgedBytesAreGivenUp(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("TCP_USER_TIMEOUT is Linux's")
+	}
+	conn, err := listenTo(t, func(net.Conn) {})(t.Context(), "tcp", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got int
+	if cerr := raw.Control(func(fd uintptr) { got, err = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, 0x12) }); cerr != nil || err != nil {
+		t.Fatal(cerr, err)
+	}
+	if want := int(unackedLimit.Milliseconds()); got != want {
+		t.Errorf("TCP_USER_TIMEOUT = %d ms, want %d", got, want)
+	}
 }
 
 func TestEndOfContextStopsConnecting(t *testing.T) {
