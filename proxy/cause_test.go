@@ -8,17 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
 )
-
-func cancelled(t *testing.T) (context.Context, context.CancelFunc) {
-	return context.WithCancel(t.Context())
-}
 
 func TestNetworkErrorsHaveCauses(t *testing.T) {
 	dial := func(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
@@ -84,35 +79,3 @@ func TestUntrustedUpstreamGetsNothing(t *testing.T) {
 		t.Errorf("the log does not say why: %s", s.log)
 	}
 }
-
-func TestUpstreamIsReachedWithHTTP2(t *testing.T) {
-	up := &fakeUpstream{answer: accepts(secondAccess)}
-	server := httptest.NewUnstartedServer(up)
-	server.EnableHTTP2 = true
-	server.StartTLS()
-	defer server.Close()
-	roots := x509.NewCertPool()
-	roots.AddCert(server.Certificate())
-	transport := NewTransport(TransportOptions{RootCAs: roots})
-	defer transport.CloseIdleConnections()
-	var protocol string
-	s := start(t, mustParse(t, server.URL), &fakeSource{access: []string{firstAccess, secondAccess}}, func(o *Options) {
-		o.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
-			res, err := transport.RoundTrip(r)
-			if err == nil {
-				protocol = res.Proto
-			}
-			return res, err
-		})
-	})
-	a := s.do(s.request("POST", "/v1/a%2Fb?x;y", strings.NewReader("hello")))
-	wantUpstream(t, a, 200)
-	came := up.arrivals()
-	if protocol != "HTTP/2.0" || a.Header.Get("Via") != "2 pleo-sidecar" || len(came) != 2 || came[1].body != "hello" || came[1].uri != "/v1/a%2Fb?x;y" {
-		t.Errorf("%s, %+v", protocol, came)
-	}
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

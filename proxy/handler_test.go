@@ -190,6 +190,29 @@ func TestAnswerComesAsItCame(t *testing.T) {
 	}
 }
 
+func TestContentTypeIsNotGuessed(t *testing.T) {
+	up := newFakeUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Content-Type"] = nil
+		_, _ = io.WriteString(w, "<html>")
+	})
+	s := start(t, up.url, &fakeSource{access: []string{firstAccess}})
+	if got, ok := s.get("/v1/x").Header["Content-Type"]; ok {
+		t.Errorf("Content-Type %q", got)
+	}
+}
+
+func TestTrailersOfARequestAreNotAnnounced(t *testing.T) {
+	trailers := make(chan http.Header, 1)
+	up := newFakeUpstream(t, func(_ http.ResponseWriter, r *http.Request) { trailers <- r.Trailer })
+	s := start(t, up.url, &fakeSource{access: []string{firstAccess}})
+	r := s.request("POST", "/v1/x", onlyReader{strings.NewReader(strings.Repeat("x", 2*replayLimit))})
+	r.Trailer = http.Header{"X-Sum": {"1"}}
+	wantUpstream(t, s.do(r), 200)
+	if got := <-trailers; len(got) != 0 {
+		t.Errorf("trailers %v", got)
+	}
+}
+
 func TestFieldsOfOursDoNotComeAsTrailersOrHints(t *testing.T) {
 	for _, announced := range []bool{true, false} {
 		up := newFakeUpstream(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -109,7 +110,7 @@ func TestProblemOfACallerThatLeftIsAnAbort(t *testing.T) {
 			t.Errorf("panic %v", v)
 		}
 	}()
-	ctx, leave := cancelled(t)
+	ctx, leave := context.WithCancel(t.Context())
 	leave()
 	fail(httptest.NewRecorder(), withCall(httptest.NewRequest("GET", "/", nil).WithContext(ctx), &call{}), tokens.ErrLoginRequired)
 	t.Error("it was answered")

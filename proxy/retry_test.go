@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pleo-sidecar/tokens"
@@ -199,17 +200,18 @@ func TestRejectedRequestReusesItsNetworkConnection(t *testing.T) {
 }
 
 func TestStalledRejectionDoesNotHoldTheSecondAttempt(t *testing.T) {
-	hold := make(chan struct{})
-	up := newFakeUpstream(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != "Bearer "+secondAccess {
-			w.WriteHeader(http.StatusUnauthorized)
-			_ = http.NewResponseController(w).Flush()
-			<-hold
+	synctest.Test(t, func(t *testing.T) {
+		body, upstream := io.Pipe()
+		defer upstream.Close()
+		began := time.Now()
+		drain(body)
+		if took := time.Since(began); took != drainTime {
+			t.Errorf("it took %v", took)
+		}
+		if _, err := upstream.Write([]byte("x")); err == nil {
+			t.Error("the answer is still open")
 		}
 	})
-	defer close(hold)
-	s := start(t, up.url, &fakeSource{access: []string{firstAccess, secondAccess}})
-	wantUpstream(t, s.get("/v1/x"), 200)
 }
 
 func TestCallerThatLeavesGetsNoAnswerAndNoBlame(t *testing.T) {

@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"log"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -86,3 +88,35 @@ func TestUpstreamKnowsItsOwnRequests(t *testing.T) {
 		}
 	}
 }
+
+func TestUpstreamIsReachedWithHTTP2(t *testing.T) {
+	up := &fakeUpstream{answer: accepts(secondAccess)}
+	server := httptest.NewUnstartedServer(up)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	transport := NewTransport(TransportOptions{RootCAs: roots})
+	defer transport.CloseIdleConnections()
+	var protocol string
+	s := start(t, mustParse(t, server.URL), &fakeSource{access: []string{firstAccess, secondAccess}}, func(o *Options) {
+		o.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+			res, err := transport.RoundTrip(r)
+			if err == nil {
+				protocol = res.Proto
+			}
+			return res, err
+		})
+	})
+	a := s.do(s.request("POST", "/v1/a%2Fb?x;y", strings.NewReader("hello")))
+	wantUpstream(t, a, 200)
+	came := up.arrivals()
+	if protocol != "HTTP/2.0" || a.Header.Get("Via") != "2 pleo-sidecar" || len(came) != 2 || came[1].body != "hello" || came[1].uri != "/v1/a%2Fb?x;y" {
+		t.Errorf("%s, %+v", protocol, came)
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
