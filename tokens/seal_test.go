@@ -214,14 +214,21 @@ func TestSpoolAndStoreDoNotOpenEachOther(t *testing.T) {
 	}
 }
 
+// formerSeal is the pair of sealable, sealed with testKey(1) by the first release.
+func formerSeal(t testing.TB) []byte {
+	t.Helper()
+	blob, err := base64.StdEncoding.DecodeString("AQ47qP1TcgnS6tqkNLQGqUta93RBwoQC6uMH9h+aS19trPqRhV+j0wsFlxcTzv3fYh7fUUrdYr/y936RNFpkSZA8W97w4zSa56SfcgaeKa3Bt9AWqMXzecTTf7u3JUMxfj37KAt0Lg5yEJ15cgbLPqnvqVhicoS+fjH9NCa8WIyeV1E=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blob
+}
+
 // TestSealsOfFormerReleasesOpen holds the format: records outlive programs.
 func TestSealsOfFormerReleasesOpen(t *testing.T) {
-	const blob = "AQ47qP1TcgnS6tqkNLQGqUta93RBwoQC6uMH9h+aS19trPqRhV+j0wsFlxcTzv3fYh7fUUrdYr/y936RNFpkSZA8W97w4zSa56SfcgaeKa3Bt9AWqMXzecTTf7u3JUMxfj37KAt0Lg5yEJ15cgbLPqnvqVhicoS+fjH9NCa8WIyeV1E="
 	rec := sealable(t, NewMemory(), "acme")
 	want := rec.Token
-	var err error
-	rec.Sealed, err = base64.StdEncoding.DecodeString(blob)
-	mustDo(t, err)
+	rec.Sealed = formerSeal(t)
 	got, err := testRing(t, 1).open(forStore, "acme", rec)
 	if err != nil || !got.Access().Equal(want.Access()) || !got.Refresh().Equal(want.Refresh()) ||
 		!got.Issued().Equal(want.Issued()) || !got.End().Equal(want.End()) || got.Scope() != want.Scope() {
@@ -292,22 +299,17 @@ func TestKeyringPrintsNoKey(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	ring := testRing(f, 1)
-	rec := Record{Version: 1, State: StateOK, Token: NewToken(Pair{Refresh: NewSecret("refresh")})}
-	blob, err := ring.seal(forStore, "acme", rec)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(blob)
-	f.Add(blob[:1+keyIDSize])
+	ring, genuine := testRing(f, 1), formerSeal(f)
+	rec := Record{Version: 1, Root: "root", Epoch: 5, Generation: 3}
+	f.Add(genuine)
+	f.Add(genuine[:1+keyIDSize])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
+		rec := rec
 		rec.Sealed = data
 		token, err := ring.open(forStore, "acme", rec)
-		if bytes.Equal(data, blob) {
-			if err != nil {
-				t.Errorf("the genuine seal: %v", err)
-			}
+		if bytes.Equal(data, genuine) {
+			mustDo(t, err)
 			return
 		}
 		if !errors.Is(err, ErrSealed) || !token.IsZero() {
