@@ -361,7 +361,7 @@ func TestClientFingerprintTellsIDFromSecret(t *testing.T) {
 		}
 		return e.Client()
 	}
-	if of("ab", "c") != of("ab", "c") {
+	if one, again := of("ab", "c"), of("ab", "c"); one != again {
 		t.Error("the same client has two fingerprints")
 	}
 	seen := map[Fingerprint]string{}
