@@ -38,11 +38,12 @@ tidy: ## hold go.mod and go.sum to what is imported
 build: ## build bin/pleo-sidecar, static
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/pleo-sidecar .
 
-vuln: ## look for known holes, in the database at VULNDB (file:///dir)
-	@if [ -z "$(VULNDB)" ]; then echo "skipped: VULNDB names no database of known holes"; else $(TOOL) govulncheck -db "$(VULNDB)" ./...; fi
+vuln: ## look for known holes in the database VULNDB: file:///dir, or online
+	$(if $(VULNDB),$(TOOL) govulncheck $(addprefix -db ,$(filter-out online,$(VULNDB))) ./...,@echo "skipped: VULNDB names no database of known holes")
 
-demo: ## see it work: simulator, sidecar and callers; ONCE=1 ends by itself
-	@go run ./tokens/pleosim/cmd/demo $(if $(ONCE),-once)
+demo: ## see it work: simulated Pleo, sidecar and callers; ONCE=1 ends by itself
+	@go build -o bin/ . ./tokens/pleosim/cmd/...
+	@exec bin/demo $(if $(ONCE),-once)
 
 bench: ## measure the hot path
 	go test -run '^$$' -bench . -benchmem ./tokens ./proxy
