@@ -262,8 +262,7 @@ func (f *folder) write(temp string, data []byte) error {
 // sync makes renames durable.
 func (f *folder) sync() error { return f.ops.syncDir(f.dir) }
 
-// list returns the entries whose names are a connection name and suffix, in
-// order of the names.
+// list returns the entries whose names are a connection name and suffix.
 func (f *folder) list(suffix string) ([]fs.DirEntry, error) {
 	if _, err := os.Lstat(f.path(lockName)); err != nil {
 		return nil, err

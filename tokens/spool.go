@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -176,5 +177,6 @@ func (s *Spool) All() ([]SpoolEntry, error) {
 			entries = append(entries, SpoolEntry{connection, rec})
 		}
 	}
+	slices.SortFunc(entries, func(a, b SpoolEntry) int { return strings.Compare(a.Connection, b.Connection) })
 	return entries, errors.Join(damaged...)
 }

@@ -36,10 +36,10 @@ func TestSpooledPairOutlivesItsProcess(t *testing.T) {
 	s := newTestSpool(t, dir, nil, 1)
 	rec := spooled("root", 5, 3, 9)
 	rec.Doubt, rec.Seen = true, Seen{8, "run"}
-	mustDo(t, s.Put("zebra", rec))
+	mustDo(t, s.Put("acme-b", rec))
 	mustDo(t, s.Put("acme", rec))
 	entries, err := newTestSpool(t, dir, nil, 2, 1).All()
-	if err != nil || len(entries) != 2 || entries[0].Connection != "acme" || entries[1].Connection != "zebra" {
+	if err != nil || len(entries) != 2 || entries[0].Connection != "acme" || entries[1].Connection != "acme-b" {
 		t.Fatalf("All = %v, %v", entries, err)
 	}
 	got := entries[0].Record

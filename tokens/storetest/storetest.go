@@ -6,6 +6,7 @@ package storetest
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -79,7 +80,7 @@ func Run(t *testing.T, b Backend) {
 	}
 }
 
-// open returns a store of b that fails the test when an error shows a token.
+// open returns a store of b that fails the test when it lets a token be printed.
 func (b Backend) open(t *testing.T) tokens.Store { return discreet{b.Open(t), t} }
 
 // next returns a record to be saved on the one that was loaded, with every field
@@ -125,7 +126,7 @@ func soon(t *testing.T) context.Context {
 	return ctx
 }
 
-// discreet fails the test when the store's errors or records print a token.
+// discreet fails the test when an error or a record of the store prints a token.
 type discreet struct {
 	tokens.Store
 	t *testing.T
@@ -134,6 +135,9 @@ type discreet struct {
 func (d discreet) Load(ctx context.Context, connection string) (tokens.Record, error) {
 	rec, err := d.Store.Load(ctx, connection)
 	d.check(err)
+	if form := Reveals(fmt.Appendf(nil, "%v %+v %#v", rec, rec, rec)); form != "" {
+		d.t.Errorf("a loaded record prints a token, %s", form)
+	}
 	return rec, err
 }
 
