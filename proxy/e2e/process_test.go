@@ -223,10 +223,19 @@ func (r response) slug() string { return r.header.Get("Pleo-Sidecar-Error") }
 
 func (s *sidecar) get(path string) response { return get(s.Context(), s.callers+path) }
 
-func get(ctx context.Context, url string) response {
+// getAs makes a call with a caller token.
+func (s *sidecar) getAs(token, path string) response {
+	return get(s.Context(), s.callers+path, "Authorization", "Bearer "+token)
+}
+
+// get makes a call, with a request field if two more arguments give one.
+func get(ctx context.Context, url string, field ...string) response {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return response{err: err}
+	}
+	if len(field) == 2 {
+		r.Header.Set(field[0], field[1])
 	}
 	transport := &http.Transport{DisableKeepAlives: true}
 	res, err := transport.RoundTrip(r)
