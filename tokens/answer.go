@@ -43,7 +43,7 @@ func classify(status int, code string) Class {
 	case status/100 != 4,
 		status == http.StatusRequestTimeout, status == http.StatusTooEarly, status == http.StatusTooManyRequests:
 		return InDoubt
-	case status == http.StatusUnauthorized, code == "invalid_client", code == "unauthorized_client":
+	case code == "invalid_client", code == "unauthorized_client", status == http.StatusUnauthorized && code == "":
 		return ClientRefused
 	}
 	return Refused

@@ -19,7 +19,7 @@ func TestEveryStatusHasItsClass(t *testing.T) {
 			want := InDoubt
 			if status >= 400 && status <= 499 {
 				want = Refused
-				if code == "invalid_client" || code == "unauthorized_client" || status == 401 {
+				if code == "invalid_client" || code == "unauthorized_client" || status == 401 && code == "" {
 					want = ClientRefused
 				}
 			}

@@ -94,7 +94,9 @@ const (
 	// come from a proxy that never forwarded the request.
 	Refused
 	// ClientRefused: invalid_client or unauthorized_client (RFC 6749 5.2), or a
-	// 401, which that section reserves for client authentication.
+	// 401 without a code, which that section reserves for client authentication.
+	// A 401 with the code of a bad grant is Refused: Pleo documents neither, and
+	// introspection tells them apart.
 	ClientRefused
 )
 
