@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -94,7 +95,7 @@ func (o *observer) serve(w http.ResponseWriter, r *http.Request, next http.Handl
 // else cut, so that half an answer does not pass for a whole one. Its value may
 // hold a secret and is not logged.
 func (o *observer) recovered(value any, c *call, r *http.Request) (abort bool) {
-	if value == nil || value == http.ErrAbortHandler {
+	if value == nil || isAbort(value) {
 		return value != nil
 	}
 	o.log.LogAttrs(r.Context(), slog.LevelError, "panic",
@@ -107,6 +108,12 @@ func (o *observer) recovered(value any, c *call, r *http.Request) (abort bool) {
 	clear(c.recorder.Header())
 	answer(&c.recorder, r, errPanic)
 	return false
+}
+
+// isAbort reports whether the value of a panic only says that an answer was cut.
+func isAbort(value any) bool {
+	err, ok := value.(error)
+	return ok && errors.Is(err, http.ErrAbortHandler)
 }
 
 // end counts and logs one request.

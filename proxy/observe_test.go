@@ -196,7 +196,7 @@ func TestPanicInTheMiddleCutsTheAnswer(t *testing.T) {
 	for _, value := range []any{"own fault", http.ErrAbortHandler} {
 		func() {
 			defer func() {
-				if v := recover(); v != http.ErrAbortHandler {
+				if v := recover(); !isAbort(v) {
 					t.Errorf("%v became %v", value, v)
 				}
 			}()

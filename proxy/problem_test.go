@@ -106,7 +106,7 @@ func TestRetryAfterIsRoundedUp(t *testing.T) {
 
 func TestProblemOfACallerThatLeftIsAnAbort(t *testing.T) {
 	defer func() {
-		if v := recover(); v != http.ErrAbortHandler {
+		if v := recover(); !isAbort(v) {
 			t.Errorf("panic %v", v)
 		}
 	}()

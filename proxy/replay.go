@@ -89,14 +89,17 @@ func (c *content) fill(size int64) (*content, error) {
 	}
 	grown := make([]byte, size)
 	n := copy(grown, c.held)
-	m, err := readAll(c.rest, grown[n:])
+	m, ended, err := readAll(c.rest, grown[n:])
 	c.held = grown[:n+m]
+	if err == nil && c.length > int64(len(c.held)) {
+		err = io.ErrUnexpectedEOF
+	}
 	switch {
-	case err == nil && c.length < 0:
-		return c, nil // full, and perhaps not at its end
-	case err != nil && (err != io.EOF || c.length >= 0):
+	case err != nil:
 		c.release()
 		return nil, bodyFailed(err)
+	case c.length < 0 && !ended:
+		return c, nil // full, and perhaps at its end
 	}
 	c.rest.Close()
 	c.rest, c.length = nil, int64(len(c.held))
@@ -107,19 +110,21 @@ func (c *content) fill(size int64) (*content, error) {
 	return c, nil
 }
 
-// readAll is io.ReadFull, but it returns the error of r as it is. io.ReadFull says
-// ErrUnexpectedEOF for a short body and a torn one alike, and a torn one must never
-// be sent as if it were whole.
-func readAll(r io.Reader, p []byte) (n int, err error) {
-	for n < len(p) && err == nil {
-		var m int
-		m, err = r.Read(p[n:])
+// readAll fills p and reports whether r ended before. io.ReadFull would not do: it
+// says ErrUnexpectedEOF for a short body and a torn one alike, and a torn one must
+// never be sent as if it were whole.
+func readAll(r io.Reader, p []byte) (n int, ended bool, err error) {
+	for n < len(p) {
+		m, err := r.Read(p[n:])
 		n += m
+		if err == io.EOF {
+			return n, n < len(p), nil
+		}
+		if err != nil {
+			return n, false, err
+		}
 	}
-	if n == len(p) && err == io.EOF {
-		err = nil
-	}
-	return n, err
+	return n, false, nil
 }
 
 // skipped returns why c cannot be sent again, "" when it can.
@@ -207,10 +212,10 @@ type callerBody struct{ io.ReadCloser }
 // Read reads the next bytes.
 func (b *callerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		err = bodyFailed(err)
+	if err == nil || err == io.EOF {
+		return n, err
 	}
-	return n, err
+	return n, bodyFailed(err)
 }
 
 // bodyFailed marks err as a failure to read the caller's body.

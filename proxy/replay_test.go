@@ -176,12 +176,13 @@ func TestAttemptsReadIndependently(t *testing.T) {
 // sent must be what came, held content within the limit and whole, and all room
 // given back.
 func FuzzHold(f *testing.F) {
-	f.Add(uint16(0), int32(10), int32(10), false, false)
-	f.Add(uint16(5), int32(10), int32(10), true, false)
-	f.Add(uint16(5), int32(4), int32(10), false, false)
-	f.Add(uint16(10000), int32(20000), int32(9000), false, false)
-	f.Add(uint16(10000), int32(10000), int32(90000), false, true)
-	f.Fuzz(func(t *testing.T, size uint16, narrow, wide int32, known, torn bool) {
+	f.Add(uint16(0), int32(10), int32(10), false, false, false)
+	f.Add(uint16(5), int32(10), int32(10), true, false, false)
+	f.Add(uint16(5), int32(4), int32(10), false, false, false)
+	f.Add(uint16(10000), int32(20000), int32(9000), false, false, false)
+	f.Add(uint16(10000), int32(10000), int32(90000), false, true, false)
+	f.Add(uint16(5), int32(4), int32(10), false, false, true)
+	f.Fuzz(func(t *testing.T, size uint16, narrow, wide int32, known, torn, eager bool) {
 		limit, total := int64(narrow)%(1<<17), int64(wide)%(1<<17)
 		body := make([]byte, size)
 		for i := range body {
@@ -190,6 +191,9 @@ func FuzzHold(f *testing.F) {
 		p := newReplayer(limit, total)
 		errTorn := errors.New("torn")
 		var in io.Reader = iotest.HalfReader(bytes.NewReader(body))
+		if eager { // the last bytes come together with the end
+			in = iotest.DataErrReader(in)
+		}
 		if torn {
 			in = io.MultiReader(in, iotest.ErrReader(errTorn))
 		}
