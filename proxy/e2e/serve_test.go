@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -142,4 +144,26 @@ func TestRejectedClientIsToldAndRecoversWithoutALogin(t *testing.T) {
 	s = w.with("OAUTH_CLIENT_SECRET=another").start()
 	s.want("/@acme"+whoami, 200)
 	s.stop()
+}
+
+func TestOneDamagedRecordIsNamedAndStopsNoOther(t *testing.T) {
+	w := newWorld(t, pleosim.Options{})
+	w.start().stop()
+	w.grantTo("acme")
+	damaged := filepath.Join(w.dir, "tokens", "bad.record")
+	if err := os.WriteFile(damaged, []byte(`{"format": 1`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := w.start()
+	if cause, _ := s.await("connection cannot be loaded")["err"].(string); !strings.Contains(cause, damaged) {
+		t.Errorf("the log does not name the file: %q", cause)
+	}
+	s.want("/@acme"+whoami, 200)
+	if r := s.want("/@bad"+whoami, 503); r.slug() != "store-unavailable" {
+		t.Errorf("got %q", r.slug())
+	}
+	s.stop()
+	if kept, err := os.ReadFile(damaged); err != nil || string(kept) != `{"format": 1` {
+		t.Errorf("the damaged file became %q, %v", kept, err)
+	}
 }
