@@ -370,3 +370,16 @@ func TestCredentialsAndAddressesAreStripped(t *testing.T) {
 		t.Errorf("left: %v", h)
 	}
 }
+
+func TestViaIsAddedToWhatIsThere(t *testing.T) {
+	h := http.Header{"Via": {"1.1 edge"}}
+	addVia(h, 1, 1)
+	addVia(h, 3, 0)
+	addVia(http.Header{}, 1, 1)
+	if want := []string{"1.1 edge", "1.1 pleo-sidecar", "3 pleo-sidecar"}; !slices.Equal(h["Via"], want) {
+		t.Errorf("Via %q, want %q", h["Via"], want)
+	}
+	if got := via[[2]int{1, 1}]; len(got) != 1 {
+		t.Errorf("the shared value became %q", got)
+	}
+}
