@@ -6,6 +6,7 @@ MAKEFLAGS += --no-print-directory
 # Tools have a module of their own, so that the product's go.sum stays clean.
 TOOL := go tool -modfile=.ci/tools/go.mod
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 # How long fuzz works on each target.
 FUZZTIME ?= 10s
 # What check runs, in this order. .ci/run walks the same list.
@@ -36,13 +37,13 @@ tidy: ## hold go.mod and go.sum to what is imported
 	go -C .ci/tools mod tidy -diff
 
 build: ## build bin/pleo-sidecar, static
-	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/pleo-sidecar .
+	@$(GOBUILD) -o bin/pleo-sidecar .
 
 vuln: ## look for known holes in the database VULNDB: file:///dir, or online
 	$(if $(VULNDB),$(TOOL) govulncheck $(addprefix -db ,$(filter-out online,$(VULNDB))) ./...,@echo "skipped: VULNDB names no database of known holes")
 
-demo: ## see it work: simulated Pleo, sidecar and callers; ONCE=1 ends by itself
-	@go build -o bin/ . ./tokens/pleosim/cmd/...
+demo: build ## see it work: simulated Pleo, sidecar and callers; ONCE=1 ends by itself
+	@$(GOBUILD) -o bin/ ./tokens/pleosim/cmd/...
 	@exec bin/demo $(if $(ONCE),-once)
 
 bench: ## measure the hot path
