@@ -9,10 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pleo-sidecar/lock"
@@ -225,11 +225,16 @@ func (p *pod) eventually(limit time.Duration) {
 	p.t.Fatalf("no call through %s was served within %v: %v", p.name, limit, last)
 }
 
-// rotations is how often Pleo has rotated the first grant.
-func (f *fleet) rotations() int { return f.sim.Ledger().Grants[0].Rotations }
+// rotations is how often Pleo has rotated the first grant, once nothing moves.
+func (f *fleet) rotations() int {
+	synctest.Wait()
+	return f.sim.Ledger().Grants[0].Rotations
+}
 
-// record is what the shelf holds of the default connection.
+// record is what the shelf holds of the default connection, once nothing moves:
+// a new token serves before it is saved.
 func (f *fleet) record() Record {
+	synctest.Wait()
 	rec, _ := f.shelf.load("default")
 	return rec
 }
@@ -471,6 +476,3 @@ func (c *wireConn) Write(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-// escape is how a token may appear beside its raw form.
-func escape(secret string) []string { return []string{secret, url.QueryEscape(secret)} }

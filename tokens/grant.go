@@ -136,10 +136,11 @@ var errUnchanged = errors.New("tokens: nothing to change")
 func (s *Source) overwrite(ctx context.Context, change func(Record) (Record, error)) error {
 	for {
 		stored, err := s.load(ctx)
-		if err != nil {
+		sealed := errors.Is(err, ErrSealed) // its key is lost: it can be replaced, not used
+		if err != nil && !sealed {
 			return err
 		}
-		if !s.remember(stored) {
+		if !sealed && !s.remember(stored) {
 			if err := s.repair(ctx, stored); err != nil {
 				return err
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -838,4 +839,86 @@ func (p *pod) eventuallyFails(want error, limit time.Duration) {
 		}
 	}
 	p.t.Fatalf("calls through %s end with %v after %v; want %v", p.name, last, limit, want)
+}
+
+// The key ring lost the key of a record: it cannot be used, is not taken for
+// absent, and only a replacement on purpose takes its place.
+func TestRecordWhoseKeyIsLostIsKeptUntilReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{})
+		f.sealWithNewKey()
+		a := f.start("a")
+		a.mustCall()
+		a.kill()
+		version := f.record().Version
+		f.sealWithNewKey()
+		b := f.start("b")
+		b.mustFail(ErrStoreUnavailable)
+		fresh := NewSecret(f.sim.Grant())
+		if err := b.conns.Import(context.Background(), "default", fresh); !errors.Is(err, ErrLivingGrant) {
+			t.Fatalf("Import: %v, want ErrLivingGrant", err)
+		}
+		if f.record().Version != version {
+			t.Fatal("the record was changed")
+		}
+		if err := b.conns.Replace(context.Background(), "default", fresh); err != nil {
+			t.Fatal(err)
+		}
+		b.eventually(5 * time.Second)
+	})
+}
+
+// sealWithNewKey gives the pods started from here on a key ring of their own.
+func (f *fleet) sealWithNewKey() {
+	key, err := NewKey()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ring, err := NewKeyring(key)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.tune = func(o *Options) { o.Store = Seal(o.Store, ring) }
+}
+
+// A pair that the store would not take outlives the process in the spool.
+func TestSpooledPairOutlivesTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{})
+		key, err := NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ring, err := NewKeyring(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spool, err := NewSpool(filepath.Join(t.TempDir(), "spool"), ring)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.tune = func(o *Options) { o.Spool = spool }
+		a := f.start("a")
+		a.mustCall()
+		time.Sleep(20 * time.Minute)
+		f.sim.On(pleosim.AtToken, pleosim.AfterRotate, func(pleosim.Event) { a.store.cut(errors.New("connection refused")) })
+		a.mustCall()
+		a.kill()
+		if got := f.record().Generation; got != 1 {
+			t.Fatalf("generation %d is in the store, want 1", got)
+		}
+		b := f.start("b")
+		b.mustCall()
+		if rec := f.record(); rec.Generation != 2 || !rec.Doubt {
+			t.Errorf("generation %d, doubt %v; want 2, true", rec.Generation, rec.Doubt)
+		}
+		time.Sleep(20 * time.Minute)
+		b.mustCall()
+		if err := b.conns.Forget(context.Background(), "default"); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := spool.All(); len(left) != 0 || err != nil {
+			t.Errorf("%d pairs in the spool of a forgotten connection, %v", len(left), err)
+		}
+	})
 }

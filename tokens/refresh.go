@@ -21,6 +21,9 @@ const (
 // that look asks for. With an error, again means after a pause, and landed that
 // the error is final.
 func (s *Source) step(ctx, after context.Context, f *flight) (outcome, error) {
+	if s.holding() {
+		return again, s.saveHeld(after, f, Record{}) // from the spool; it may settle all that follows
+	}
 	rec, err := s.load(ctx)
 	if err != nil {
 		return again, err

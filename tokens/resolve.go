@@ -34,11 +34,12 @@ func (s *Source) resolve(ctx context.Context, f *flight, rec Record) (outcome, e
 	return onward, nil
 }
 
-// rest waits until quiet is over or another record stands.
+// rest waits until quiet is over, another record stands, or a pair is held that
+// must be saved first.
 func (s *Source) rest(ctx context.Context, rec Record) error {
 	for {
 		s.mu.Lock()
-		changed, stands := s.changed, markOf(s.memory) == markOf(rec)
+		changed, stands := s.changed, markOf(s.memory) == markOf(rec) && s.held == nil
 		s.mu.Unlock()
 		left := s.restLeft(rec)
 		if !stands || left <= 0 {

@@ -45,6 +45,13 @@ func (s *Source) hold(rec *Record) {
 	}
 }
 
+// holding reports whether a pair waits to be saved.
+func (s *Source) holding() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held != nil
+}
+
 // saveHeld saves the pair that is held: over own, the claim that obtained it,
 // then over any older record, in doubt (rules LateDoubt and LateGen), for as long
 // as it takes. It gives the pair up only to a newer one, a new grant or a
@@ -152,14 +159,15 @@ func (s *Source) written(rec Record) Record {
 }
 
 // load looks at the store. A connection without a record is no error: its
-// record is zero but for Seen.
+// record is zero but for Seen. With an error that is ErrSealed comes the record
+// without its pair.
 func (s *Source) load(ctx context.Context) (Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	rec, err := s.opts.Store.Load(ctx, s.name)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		s.opts.Metrics.storeErrors["load"].Inc()
-		return Record{}, storeError("load the record", err)
+		return rec, storeError("load the record", err)
 	}
 	return rec, nil
 }
