@@ -22,8 +22,6 @@ type pkg struct {
 	XTestImports  []string
 }
 
-func (p pkg) imports(path string) bool { return slices.Contains(p.Imports, path) }
-
 const module = "pleo-sidecar"
 
 // listed returns the packages that the patterns of go list stand for.

@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -45,6 +46,12 @@ func buildAndRun(m *testing.M) (code int, err error) {
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		return 1, fmt.Errorf("build the binary under test: %w", err)
+	}
+	// These tests mostly wait for processes: more of them at once than there are
+	// processors take a third of the time.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		return 1, err
 	}
 	return m.Run(), nil
 }
