@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"pleo-sidecar/lock"
@@ -103,9 +104,13 @@ var broken = map[string]func(l lock.Locker) lock.Locker{
 	},
 	"WaiterThatGaveUpLeavesNothingBehind": func(l lock.Locker) lock.Locker {
 		return do(func(ctx context.Context, name string, fn work) error {
+			if stuck.Load() {
+				<-ctx.Done()
+				return errors.Join(lock.ErrNotHeld, context.Cause(ctx))
+			}
 			err := l.Do(ctx, name, fn)
-			if errors.Is(err, lock.ErrNotHeld) { // stays in the queue, as a flock that blocks
-				go l.Do(context.Background(), name, func(context.Context) error { select {} })
+			if errors.Is(err, lock.ErrNotHeld) {
+				stuck.Store(true) // holds what it stopped waiting for, as a flock that blocks
 			}
 			return err
 		})
@@ -136,6 +141,9 @@ var broken = map[string]func(l lock.Locker) lock.Locker{
 		})
 	},
 }
+
+// stuck is set once a waiter gave up, in the process of one breach.
+var stuck atomic.Bool
 
 func none(lock.Locker) lock.Locker { return locktest.None{} }
 

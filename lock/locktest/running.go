@@ -39,7 +39,7 @@ func contextEndsWithCallers(t *testing.T, b Backend) {
 func errorAsItIs(t *testing.T, b Backend) {
 	want := errors.New("refused")
 	got := b.New().Do(soon(t), name, func(context.Context) error { return want })
-	if got != want { //nolint:errorlint // as it is, not wrapped
+	if !errors.Is(got, want) || got.Error() != want.Error() || errors.Unwrap(got) != nil {
 		t.Errorf("Do = %v, want the very error of the function", got)
 	}
 }

@@ -3,6 +3,7 @@ package pleosim
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"hash"
 	"io"
 	"net/http"
@@ -52,7 +53,7 @@ func (s *Sim) resource(c *call) answer {
 		rest, err = io.Copy(io.Discard, content)
 		a.length += rest
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return apiError(http.StatusRequestEntityTooLarge, "PAYLOAD_TOO_LARGE", "the content is too long or broke off")
 	}
 	a.body = kept.Bytes()
