@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -28,6 +29,7 @@ func TestCommands(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata",
 		RequireUniqueNames: true,
+		Deadline:           time.Now().Add(2 * time.Minute), // a serve that should not have started runs for ever
 		Setup:              func(e *testscript.Env) error { return setUp(t, e) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
