@@ -80,7 +80,7 @@ func TestSecondSignalDoesNotLoseAPairThatWasIssued(t *testing.T) {
 }
 
 func TestLingerGoesOnAcceptingUntilItIsQuiet(t *testing.T) {
-	w := newWorld(t, pleosim.Options{}).with("SHUTDOWN_LINGER=1s")
+	w := newWorld(t, pleosim.Options{}).with("SHUTDOWN_LINGER=2s")
 	w.start().stop()
 	w.grantTo("default")
 	s := w.start()
