@@ -121,15 +121,16 @@ func (s *Source) Refresh(ctx context.Context, rejected Token) (Token, error) {
 	return s.wait(ctx, rejected)
 }
 
-// braked reports whether a refresh for rejected would spend a pair for nothing.
-// While a claim stands it never is: the 401 may come from the rotation under
-// way, and its answer is worth waiting for.
+// braked reports whether a refresh for rejected would spend a pair for nothing:
+// it is seconds old. Not while a claim stands or a flight runs: the 401 may come
+// from the rotation under way, and its answer is worth waiting for. A pair that
+// is held has been answered already.
 func (s *Source) braked(rejected Token) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	age := time.Since(rejected.Issued()).Abs() // another pod's clock may be ahead of ours
-	return age < brake && s.current().SameAccess(rejected) && s.memory.State == StateOK && !s.memory.Doubt &&
-		!s.rejected.SameAccess(rejected) && s.flight == nil
+	rotating := s.held == nil && (s.flight != nil || doubtful(s.memory))
+	return age < brake && !rotating && s.current().SameAccess(rejected) && !s.rejected.SameAccess(rejected)
 }
 
 // reject notes that the access token of t serves no more.
