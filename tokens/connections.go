@@ -97,7 +97,8 @@ const watchRetry = time.Second
 
 // Run opens every connection of the store, saves what a former process left in
 // the spool, and keeps up with changes by other processes, until ctx ends; it
-// returns nil then. A store that is away is asked again.
+// returns nil then. A store that is away is asked again, and so is a record that
+// cannot be read; each is told once.
 func (c *Connections) Run(ctx context.Context) error {
 	c.unspool(ctx)
 	if c.opts.Index == nil {
@@ -117,59 +118,75 @@ func (c *Connections) Run(ctx context.Context) error {
 			}
 		}
 	})
+	c.keepUp(ctx, changes)
+	return nil
+}
+
+// keepUp looks at what changed until ctx ends. What fails is looked at again
+// with the next round, which does not hold up the others.
+func (c *Connections) keepUp(ctx context.Context, changes *dirty) {
+	failing := map[string]bool{}
+	var retry <-chan time.Time // nil while nothing fails
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-changes.signal:
+		case <-retry:
+			retry = nil
+			for name := range failing {
+				changes.add(name)
+			}
 		}
 		for _, name := range changes.take() {
-			if err := c.catchUp(ctx, name); err != nil {
-				changes.add(name)
-				_ = pause(ctx, watchRetry)
+			err := c.catchUp(ctx, name, changes)
+			if err != nil && !failing[name] && ctx.Err() == nil {
+				c.opts.Log.LogAttrs(ctx, slog.LevelError, "store cannot be read; trying again until it can",
+					slog.String("connection", name), slog.Any("err", err))
 			}
+			if err != nil {
+				failing[name] = true
+			} else {
+				delete(failing, name)
+			}
+		}
+		if len(failing) > 0 && retry == nil {
+			retry = time.After(watchRetry)
 		}
 	}
 }
 
-// catchUp looks at one connection, or at all for "".
-func (c *Connections) catchUp(ctx context.Context, name string) error {
+// catchUp looks at one connection; "" stands for all, and adds each to changes.
+func (c *Connections) catchUp(ctx context.Context, name string, changes *dirty) error {
 	if name != "" {
-		return c.refreshView(ctx, name)
+		return c.lookAt(ctx, name)
 	}
 	names, err := c.opts.Index.List(ctx)
 	if err != nil {
 		c.opts.Metrics.storeErrors["list"].Inc()
-		c.opts.Log.LogAttrs(ctx, slog.LevelWarn, "store is away", slog.Any("err", err))
 		return err
 	}
 	c.reached.Store(true)
+	for _, name := range names {
+		changes.add(name)
+	}
 	if c.opts.Default != "" {
-		names = append(names, c.opts.Default)
+		changes.add(c.opts.Default)
 	}
 	c.sources.Range(func(name, _ any) bool {
-		names = append(names, name.(string)) // a record that vanished is in no list
+		changes.add(name.(string)) // a record that vanished is in no list
 		return true
 	})
-	var first error
-	for _, name := range names {
-		if err := c.refreshView(ctx, name); err != nil && first == nil {
-			first = err
-		}
-	}
-	return first
+	return nil
 }
 
-func (c *Connections) refreshView(ctx context.Context, name string) error {
+func (c *Connections) lookAt(ctx context.Context, name string) error {
 	if s, ok := c.sources.Load(name); ok {
 		return s.(*Source).look(ctx)
 	}
 	_, err := c.Open(ctx, name)
 	if errors.Is(err, ErrUnknownConnection) {
 		return nil
-	}
-	if err != nil {
-		c.opts.Log.LogAttrs(ctx, slog.LevelError, "connection cannot be loaded", slog.String("connection", name), slog.Any("err", err))
 	}
 	return err
 }

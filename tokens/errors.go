@@ -44,8 +44,11 @@ type laterError struct {
 }
 
 func (e *laterError) Error() string {
-	if e.cause == nil {
+	switch {
+	case e.cause == nil:
 		return e.sentinel.Error()
+	case errors.Is(e.cause, e.sentinel):
+		return e.cause.Error()
 	}
 	return fmt.Sprintf("%v: %v", e.sentinel, e.cause)
 }
@@ -56,7 +59,7 @@ func (e *laterError) Unwrap() []error { return []error{e.sentinel, e.cause} }
 // another try after a while.
 func unavailable(cause error, after time.Duration) error {
 	if errors.Is(cause, ErrStoreUnavailable) {
-		return &laterError{ErrStoreUnavailable, nil, min(after, storeRetry)}
+		return &laterError{ErrStoreUnavailable, cause, min(after, storeRetry)}
 	}
 	return &laterError{ErrTokenUnavailable, cause, after}
 }

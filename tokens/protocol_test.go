@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -921,4 +922,48 @@ func TestSpooledPairOutlivesTheProcess(t *testing.T) {
 			t.Errorf("%d pairs in the spool of a forgotten connection, %v", len(left), err)
 		}
 	})
+}
+
+// One record that cannot be read is told once, does not hold up the others, and
+// is taken up when it can be read again.
+func TestUnreadableRecordHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{})
+		a := f.start("a")
+		a.mustCall()
+		if err := a.conns.Import(context.Background(), "other", NewSecret(f.sim.Grant())); err != nil {
+			t.Fatal(err)
+		}
+		var mended atomic.Bool
+		f.tune = func(o *Options) { o.Store = &damagedStore{Store: o.Store, mended: &mended} }
+		b := f.start("b")
+		time.Sleep(time.Minute)
+		b.mustCall()
+		if _, err := b.conns.Open(context.Background(), "other"); !errors.Is(err, ErrStoreUnavailable) || !errors.Is(err, errDamaged) {
+			t.Errorf("Open: %v, want ErrStoreUnavailable and why", err)
+		}
+		if told := strings.Count(f.logs.String(), "trying again until it can"); told != 1 {
+			t.Errorf("told %d times, want once", told)
+		}
+		mended.Store(true)
+		time.Sleep(2 * watchRetry)
+		if _, err := b.conns.Open(context.Background(), "other"); err != nil {
+			t.Errorf("Open: %v after it was mended", err)
+		}
+	})
+}
+
+// damagedStore cannot read the connection "other" until it is mended.
+type damagedStore struct {
+	Store
+	mended *atomic.Bool
+}
+
+var errDamaged = errors.New("record is damaged")
+
+func (d *damagedStore) Load(ctx context.Context, connection string) (Record, error) {
+	if connection == "other" && !d.mended.Load() {
+		return Record{}, errDamaged
+	}
+	return d.Store.Load(ctx, connection)
 }
