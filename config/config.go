@@ -84,8 +84,8 @@ type OAuth struct {
 	// file held at the start.
 	ClientSecret Secret `key:"client_secret"`
 
-	// ClientSecretFile names a file that holds ClientSecret. [ReadSecretFile]
-	// reads it again when the secret is refused.
+	// ClientSecretFile names a file that holds ClientSecret. It is read at the
+	// start.
 	ClientSecretFile string `key:"client_secret_file"`
 
 	// ClientAuth is how the secret is shown to the token endpoint: basic (an
@@ -205,8 +205,7 @@ type Redis struct {
 	// Password of that user. Empty means none.
 	Password Secret `key:"password"`
 
-	// PasswordFile names a file that holds Password. [ReadSecretFile] reads it
-	// again for each network connection, so that a password can be rotated.
+	// PasswordFile names a file that holds Password. It is read at the start.
 	PasswordFile string `key:"password_file"`
 
 	// DB is the number of the database. A cluster has only 0.

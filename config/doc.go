@@ -22,13 +22,14 @@
 //   - Limits that depend on each other are checked together, so that no
 //     combination can present a refresh token after its lease.
 //   - No message contains a value from the file or the environment, which may be
-//     a secret in the wrong place. Exceptions are the path of a secret file that
-//     cannot be read, and unknown keys as long as they look like keys.
+//     a secret in the wrong place. Exceptions are the path of a file that cannot
+//     be read, and unknown keys as long as they look like keys.
 //   - Secrets do not print. See [Secret].
 //
 // An empty variable and an empty YAML value (`lead:`) count as not given: they
 // leave the default. That is what a template with an unset value produces.
 //
-// What it does not do: it opens no certificate, connects to nothing and creates
-// nothing. It reads the configuration file and the files that hold secrets.
+// What it does not do: it connects to nothing and creates nothing. It reads the
+// configuration file and, once, the files that hold secrets and certificate
+// authorities.
 package config

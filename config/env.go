@@ -5,9 +5,6 @@ import (
 	"strings"
 )
 
-// fileVariable names the configuration file. It is main's, no setting.
-const fileVariable = envPrefix + "CONFIG"
-
 // environment is what the variables of a process say.
 type environment struct {
 	values  map[string]any    // path to value

@@ -20,8 +20,8 @@ func Load(path string, environ []string) (Config, error) {
 }
 
 // LoadOnly is Load for a command that needs some sections only: mistakes
-// elsewhere count for nothing, and secret files elsewhere are not read. A health
-// check uses "admin", so that a file that was changed after the start cannot
+// elsewhere count for nothing, and files that are named elsewhere are not read. A
+// health check uses "admin", so that a file that was changed after the start cannot
 // make a healthy process look ill. A section is a key of the top level.
 //
 // Settings elsewhere are filled in as far as they can be, and are not to be
@@ -53,8 +53,8 @@ func load(path string, environ []string, sections []string) (Config, error) {
 	return assemble(values, environ, sections, found)
 }
 
-// assemble puts the layers on top of each other, reads secret files, presets
-// URLs and checks the whole.
+// assemble puts the layers on top of each other, reads the files they name,
+// presets URLs and checks the whole.
 //
 // viper does the layering and nothing else: its readers of files and variables
 // convert what they should refuse, and drop what they should report.
@@ -78,6 +78,7 @@ func assemble(file map[string]any, environ []string, sections []string, found *m
 	wanted := wantedIn(sections)
 	read := len(*found)
 	c.readSecrets(wanted, found)
+	c.tryRoots(wanted, found)
 	c.presetURLs()
 	c.check(found)
 	found.from(env.sources, read)

@@ -9,7 +9,7 @@ import (
 
 // Error is everything that is wrong with a configuration. Its mistakes are
 // sorted by path, and none of them contains the value of a setting, but for the
-// path of a secret file.
+// path of a file that cannot be read.
 type Error struct {
 	Mistakes []Mistake
 }

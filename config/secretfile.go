@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -13,18 +12,9 @@ const fileSuffix = "_file"
 
 var errSecretEmpty = errors.New("is empty")
 
-// ReadSecretFile reads a file that holds one secret. Exactly one line break at
-// its end is cut off, since most editors and commands write one. An empty file
-// is an error: it is what a Secret looks like that is not there yet.
-func ReadSecretFile(path string) (Secret, error) {
-	text, err := readLine(path)
-	if err != nil {
-		return Secret{}, fmt.Errorf("read secret file %q: %w", path, err)
-	}
-	return NewSecret(text), nil
-}
-
-// readLine returns the only line of a file.
+// readLine returns the only line of a file. Exactly one line break at its end is
+// cut off, since most editors and commands write one. An empty file is an error:
+// it is what a Secret of Kubernetes looks like that is not there yet.
 func readLine(path string) (string, error) {
 	content, err := readFile(path)
 	if err != nil {

@@ -15,9 +15,10 @@ func TestExactlyOneLineBreakIsCutOffASecretFile(t *testing.T) {
 	for content, want := range map[string]string{
 		"secret": "secret", "secret\n": "secret", "secret\r\n": "secret", " secret ": " secret ", "s#e: c": "s#e: c",
 	} {
-		got, err := ReadSecretFile(write(t, "secret", content))
-		if err != nil || got.Reveal() != want {
-			t.Errorf("%q: got %q, %v", content, got.Reveal(), err)
+		path := write(t, "secret", content)
+		c, err := Load("", complete("PLEO_SIDECAR_CONNECTIONS_SEED_REFRESH_TOKEN_FILE="+path))
+		if got := c.Connections.SeedRefreshToken.Reveal(); err != nil || got != want {
+			t.Errorf("%q: got %q, %v", content, got, err)
 		}
 	}
 }
@@ -33,9 +34,6 @@ func TestASecretFileHoldsOneSecret(t *testing.T) {
 		strings.Repeat("hunter2", 2e5): "is longer than 1MiB",
 	} {
 		path := write(t, "secret", content)
-		if _, err := ReadSecretFile(path); err == nil || err.Error() != `read secret file "`+path+`": `+want {
-			t.Errorf("%.20q: got %v, want %s", content, err, want)
-		}
 		_, err := Load("", complete("PLEO_SIDECAR_CALLERS_TOKEN_FILE="+path))
 		if err == nil || err.Error() != "callers.token_file: "+path+": "+want+" (from PLEO_SIDECAR_CALLERS_TOKEN_FILE)" {
 			t.Errorf("%.20q: got %v, want %s", content, err, want)
