@@ -16,7 +16,7 @@ func warm(tb testing.TB) *Source {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := newSource(&o, &runs{}, "default")
+	s := newSource(&o, "default")
 	tb.Cleanup(func() { s.shut(func(*flight) {}) })
 	now := time.Now()
 	s.remember(Record{

@@ -15,7 +15,6 @@ import (
 // and for idle connections to be kept alive; Close must be called at the end.
 type Connections struct {
 	opts    Options
-	runs    runs
 	sources sync.Map // name to *Source; reads take no lock
 	reached atomic.Bool
 
@@ -46,9 +45,9 @@ func (c *Connections) Open(ctx context.Context, name string) (*Source, error) {
 	if !ValidConnection(name) {
 		return nil, fmt.Errorf("open connection %q: %w", name, ErrUnknownConnection)
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	rec, err := c.opts.Store.Load(ctx, name)
+	rec, err := c.opts.Store.Load(bounded, name)
 	switch {
 	case err == nil, errors.Is(err, ErrNotFound) && name == c.opts.Default:
 		s := c.source(name)
@@ -60,6 +59,8 @@ func (c *Connections) Open(ctx context.Context, name string) (*Source, error) {
 		return nil, ErrUnknownConnection
 	case name == c.opts.Default:
 		return c.source(name), nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx) // the caller left; no fault of the store
 	}
 	c.opts.Metrics.storeErrors["load"].Inc()
 	return nil, unavailable(storeError("load the record", err), storeRetry)
@@ -72,7 +73,7 @@ func (c *Connections) source(name string) *Source {
 	if s, ok := c.sources.Load(name); ok {
 		return s.(*Source)
 	}
-	s := newSource(&c.opts, &c.runs, name)
+	s := newSource(&c.opts, name)
 	s.closed = c.closed
 	c.sources.Store(name, s)
 	return s
@@ -287,8 +288,7 @@ func (c *Connections) unspool(ctx context.Context) {
 				continue
 			}
 		}
-		s.hold(&entry.Record)
-		s.tick()
+		s.takeUp(&entry.Record)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"time"
 
 	"pleo-sidecar/lock"
@@ -20,6 +21,7 @@ type flight struct {
 	wanted  bool   // a token is wanted, not only an end of doubt
 	waiters int    // callers that waited for it
 	leave   func() // ends waiting in line for the lock; nil before and after
+	rotated bool   // a new pair came of it
 	trouble error  // what keeps it from getting on, for callers who give up
 
 	stop    context.CancelCauseFunc // ends what comes before the sending
@@ -31,6 +33,8 @@ type flight struct {
 	tries    int
 	from, to Record
 	result   string
+	absent   time.Time   // when it first found no record
+	on       Fingerprint // of the refresh token at the last look
 }
 
 // Reasons of a flight, as they are logged.
@@ -60,7 +64,7 @@ func (s *Source) start(reason string, replace Token) *flight {
 	if reason == reasonExpiry && s.current().Access().IsZero() {
 		reason = reasonLogin
 	}
-	f := &flight{reason: reason, replace: replace, stop: stop, abandon: abandon, begun: time.Now(), from: s.memory}
+	f := &flight{reason: reason, replace: replace, stop: stop, abandon: abandon, begun: time.Now(), from: s.memory, on: s.memory.Current}
 	s.flight = f
 	s.flights.Add(1)
 	go func() {
@@ -76,6 +80,12 @@ func (s *Source) start(reason string, replace Token) *flight {
 func (s *Source) fly(before, after context.Context, f *flight) error {
 	if f.reason == reasonSpool {
 		return s.saveHeld(after, f, Record{}) // needs no lock: nothing is presented
+	}
+	if f.reason == reasonResolve && f.from.Run != f.from.Seen.Run {
+		// Nobody waits, and a store that restarted leaves every connection in doubt
+		// at once: take a place in a minute, and not under the lock.
+		then := time.Now().Add(s.restLeft(f.from) + mathrand.N(resolveSpread))
+		_ = s.await(before, then, func() bool { return !f.wanted && markOf(s.memory) == markOf(f.from) })
 	}
 	line, leave := context.WithCancel(before)
 	defer leave()
@@ -137,14 +147,19 @@ func doubtful(rec Record) bool {
 // protocol takes steps until one ends the flight or the attempts are used up.
 // ctx ends when the lock is lost.
 func (s *Source) protocol(ctx, after context.Context, f *flight) error {
-	for failed := 0; ; {
+	for failed, round := 0, 0; ; round++ {
 		next, err := s.step(ctx, after, f)
 		switch {
 		case next == landed:
 			return err
 		case ctx.Err() != nil:
 			return errors.Join(context.Cause(ctx), err)
-		case err == nil:
+		case err == nil && round < freeRounds:
+			continue
+		case err == nil: // the store says yes and no: do not ask it in a loop
+			if pause(ctx, backoff(round-freeRounds)) != nil {
+				return context.Cause(ctx)
+			}
 			continue
 		}
 		failed++
@@ -154,7 +169,9 @@ func (s *Source) protocol(ctx, after context.Context, f *flight) error {
 		s.opts.Log.LogAttrs(ctx, slog.LevelWarn, "refresh attempt came to nothing", slog.String("connection", s.name),
 			slog.String("reason", f.reason), slog.Int("attempt", failed), slog.Any("err", err))
 		s.troubled(f, err)
-		if pause(ctx, max(backoff(failed), min(RetryAfter(err), maxRetryAfter))) != nil {
+		// Another pair meanwhile, a login even, ends the pause: it was the old one's.
+		until := time.Now().Add(max(backoff(failed), min(RetryAfter(err), maxRetryAfter)))
+		if s.await(ctx, until, func() bool { return s.memory.Current == f.on }) != nil {
 			return errors.Join(context.Cause(ctx), err)
 		}
 	}
@@ -184,8 +201,9 @@ func (s *Source) land(f *flight, err error) {
 	s.mu.Lock()
 	now := time.Now()
 	s.flight = nil
+	f.rotated = f.result == resultRotated
 	switch {
-	case err == nil || final:
+	case err == nil || final || s.memory.Current != f.on: // what failed concerned another pair
 		s.failures, s.retryAt, s.lastErr = 0, time.Time{}, nil
 	default:
 		s.failures++

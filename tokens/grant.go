@@ -19,11 +19,16 @@ var (
 
 // plant makes the first record of a connection from its seed (rule 10). absent
 // is what the store showed: no record, and none in memory.
-func (s *Source) plant(ctx context.Context, absent Record) error {
+func (s *Source) plant(ctx context.Context, f *flight, absent Record) error {
 	// The store may have been emptied while the seed's first rotation was on its
 	// way; on a store of one machine, emptying it and restarting takes longer.
-	if s.opts.SharedStore && s.restLeft(absent) > 0 {
-		return s.rest(ctx, absent)
+	// Counted from this flight's first look: one absence looks like the next, and
+	// what was between two of them may have gone unseen.
+	if f.absent.IsZero() {
+		f.absent = time.Now()
+	}
+	if ripe := f.absent.Add(s.opts.Timing.quiet()); s.opts.SharedStore && time.Now().Before(ripe) {
+		return s.await(ctx, ripe, func() bool { return markOf(s.memory) == markOf(absent) })
 	}
 	rec := firstRecord(s.seed(), time.Now())
 	if s.opts.Endpoint.Introspects() {
@@ -84,6 +89,9 @@ func (c *Connections) install(ctx context.Context, name string, refresh Secret, 
 		}
 		if err := allow(rec); err != nil {
 			return Record{}, err
+		}
+		if first.Root != rec.Current && (first.Root == rec.Root || first.Root == rec.Previous) {
+			return Record{}, fmt.Errorf("import into connection %q: %w", name, ErrSpentToken) // rotated away
 		}
 		if !vouched && c.opts.Endpoint.Introspects() {
 			active, err := s.introspectTwice(ctx, first)
@@ -170,7 +178,7 @@ func (c *Connections) passing(name string) *Source {
 	if s, ok := c.sources.Load(name); ok {
 		return s.(*Source)
 	}
-	s := newSource(&c.opts, &c.runs, name)
+	s := newSource(&c.opts, name)
 	s.closed = true // no flights
 	return s
 }

@@ -1,6 +1,9 @@
 package tokens
 
-import "time"
+import (
+	mathrand "math/rand/v2"
+	"time"
+)
 
 // tick is the keeper of one connection: a timer calls it whenever the view may
 // have to change or a refresh is due, and a call that finds the lead begun.
@@ -30,17 +33,23 @@ func (s *Source) due(now time.Time) (reason string, replace Token) {
 		return reasonRepair, Token{}
 	case !rec.Living() || s.final(rec) != nil:
 		return "", Token{}
-	case doubtful(rec):
-		if s.settled == markOf(rec) {
-			return "", Token{} // known to be active; presented when a token is wanted
-		}
+	case doubtful(rec) && s.settled != markOf(rec):
 		return reasonResolve, Token{}
-	case s.used.Load() && !rec.Token.Access().IsZero() && !now.Round(0).Before(s.leadAt):
+	case doubtful(rec) && s.serves(rec.Token, now):
+		return "", Token{} // known to be active; not presented while the old access token serves
+	case s.used.Load() && s.ahead(now):
 		return reasonExpiry, rec.Token
 	case !now.Round(0).Before(s.keepAt):
 		return reasonKeepAlive, rec.Token
 	}
 	return "", Token{}
+}
+
+// ahead reports whether the token in memory is to be refreshed ahead of its end,
+// if the connection is in use. Callers hold mu.
+func (s *Source) ahead(now time.Time) bool {
+	return !doubtful(s.memory) && s.final(s.memory) == nil &&
+		!s.memory.Token.Access().IsZero() && !now.Round(0).Before(s.leadAt)
 }
 
 // schedule sets when t is refreshed ahead of its end and kept alive, each a
@@ -55,6 +64,9 @@ func (s *Source) schedule(t Token, now time.Time) {
 		issued = now
 	}
 	s.keepAt = issued.Add(early(s.opts.Timing.KeepAlive)).Round(0)
+	if now = now.Round(0); s.keepAt.Before(now) { // overdue, as others may be after a long stop
+		s.keepAt = now.Add(mathrand.N(min(s.opts.Timing.KeepAlive/10, time.Hour)))
+	}
 }
 
 // arm sets the timer to the next moment at which tick has something to do.

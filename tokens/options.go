@@ -100,6 +100,12 @@ const (
 	// firstBackoff and maxBackoff bound the pause between tries; it doubles.
 	firstBackoff = 100 * time.Millisecond
 	maxBackoff   = 30 * time.Second
+	// resolveSpread is the time over which connections that nobody waits for are
+	// resolved after a restart of the store (rule 11).
+	resolveSpread = time.Minute
+	// freeRounds is how often a flight may begin anew without a pause: more often
+	// than any race of pods makes it.
+	freeRounds = 8
 	// wallCheck is how often a serving token is held against the wall clock: the
 	// monotonic clock, which timers follow, stops while a machine is suspended.
 	wallCheck = time.Minute

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 )
 
@@ -31,12 +32,13 @@ func (s *Source) step(ctx, after context.Context, f *flight) (outcome, error) {
 	if !s.remember(rec) {
 		return again, s.repair(ctx, rec)
 	}
+	f.on = rec.Current
 	if err := s.final(rec); err != nil { // rule 2
 		return landed, err
 	}
 	switch {
 	case !rec.Exists():
-		return again, s.plant(ctx, rec)
+		return again, s.plant(ctx, f, rec)
 	case doubtful(rec):
 		if next, err := s.resolve(ctx, f, rec); next != onward || err != nil {
 			return next, err
@@ -68,7 +70,9 @@ func (s *Source) present(ctx, after context.Context, f *flight, rec Record) (out
 	defer func() { _ = request.Close() }()
 
 	window := openWindow(s.opts.Timing.SendWindow)
-	claim, err := s.claim(ctx, window, rec)
+	// Not under ctx: a claim that lands unnoticed costs the fleet a quiet time. When
+	// ctx ends meanwhile nothing is sent, and the claim is taken back.
+	claim, err := s.claim(after, window, rec)
 	if errors.Is(err, ErrConflict) {
 		return again, nil
 	}
@@ -186,6 +190,10 @@ func (s *Source) refused(ctx context.Context, claim Record, refusal error) (outc
 	if !s.opts.Endpoint.Introspects() {
 		if ours {
 			return again, s.rejectClient(ctx, claim, refusal)
+		}
+		if e, ok := errors.AsType[*EndpointError](refusal); ok && e.Code == "" && e.Status != http.StatusBadRequest {
+			s.openGate() // no error of RFC 6749 5.2: perhaps a proxy's. The claim stands, and the policy decides
+			return again, refusal
 		}
 		return again, s.die(ctx, claim, reasonOf(refusal))
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 )
 
@@ -37,48 +36,47 @@ func (s *Source) resolve(ctx context.Context, f *flight, rec Record) (outcome, e
 // rest waits until quiet is over, another record stands, or a pair is held that
 // must be saved first.
 func (s *Source) rest(ctx context.Context, rec Record) error {
+	return s.await(ctx, time.Now().Add(s.restLeft(rec)), func() bool { return markOf(s.memory) == markOf(rec) })
+}
+
+// await waits until then, or until what stands says of memory is no longer so, or
+// until a pair is held that must be saved first. stands is called with mu held.
+func (s *Source) await(ctx context.Context, then time.Time, stands func() bool) error {
+	timer := time.NewTimer(time.Until(then))
+	defer timer.Stop()
 	for {
 		s.mu.Lock()
-		changed, stands := s.changed, markOf(s.memory) == markOf(rec) && s.held == nil
+		changed, on := s.changed, stands() && s.held == nil
 		s.mu.Unlock()
-		left := s.restLeft(rec)
-		if !stands || left <= 0 {
+		if !on {
 			return nil
 		}
-		timer := time.NewTimer(left)
 		select {
 		case <-timer.C:
+			return nil
 		case <-changed:
 		case <-ctx.Done():
-		}
-		timer.Stop()
-		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// restLeft is how much of rec's quiet time remains. It counts from this
-// process's first sight of the record or, when the record is of a former run, of
-// the present run: whoever claimed in the former run could not do so later, and
-// one clock serves all connections after a failover.
+// restLeft is how much of rec's quiet time remains, counted from this process's
+// first sight of it in its run: whoever claimed it in a former run could not do so
+// later.
 func (s *Source) restLeft(rec Record) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	from := s.sight.at
-	if rec.Exists() && rec.Run != rec.Seen.Run {
-		from = s.runs.first(rec.Seen.Run)
-	}
-	return s.opts.Timing.quiet() - time.Since(from)
+	return s.opts.Timing.quiet() - time.Since(s.sight.at)
 }
 
 // judge decides whether the refresh token of rec may be presented after all.
 func (s *Source) judge(ctx context.Context, rec Record) (alive bool, err error) {
 	switch {
-	case s.opts.OnLostAnswer == Never:
+	case s.opts.OnLostAnswer == Never && rec.State != StateClientRejected:
 		return false, nil
-	case !s.opts.Endpoint.Introspects():
-		return s.opts.OnLostAnswer == Retry && rec.Tries < 1, nil
+	case !s.opts.Endpoint.Introspects(): // a refused client's request was answered: it spent nothing
+		return rec.State == StateClientRejected || s.opts.OnLostAnswer == Retry && rec.Tries < 1, nil
 	}
 	return s.introspectTwice(ctx, rec)
 }
@@ -103,29 +101,6 @@ func (s *Source) introspectTwice(ctx context.Context, rec Record) (active bool, 
 		}
 	}
 	return false, nil
-}
-
-// runs notes when this process first saw each run of the store.
-type runs struct {
-	mu   sync.Mutex
-	seen map[string]time.Time
-}
-
-func (r *runs) saw(run string, now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.seen == nil {
-		r.seen = map[string]time.Time{}
-	}
-	if _, ok := r.seen[run]; !ok {
-		r.seen[run] = now
-	}
-}
-
-func (r *runs) first(run string) time.Time {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.seen[run]
 }
 
 // repair writes the newest record this process remembers over an older one in

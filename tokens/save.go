@@ -36,13 +36,18 @@ func (s *Source) rotate(after context.Context, f *flight, claim Record, token To
 func (s *Source) hold(rec *Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.holdLocked(rec)
+}
+
+func (s *Source) holdLocked(rec *Record) {
+	now := time.Now()
 	s.held = rec
+	s.schedule(s.current(), now) // of memory's pair again when none is held
 	if rec != nil {
-		now := time.Now()
-		s.schedule(rec.Token, now)
 		s.used.Store(false)
-		s.update(now)
+		s.rejected = Token{} // what was issued since, even the same again, was not rejected yet
 	}
+	s.update(now)
 }
 
 // holding reports whether a pair waits to be saved.
@@ -50,6 +55,17 @@ func (s *Source) holding() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.held != nil
+}
+
+// takeUp holds a spooled pair, unless a newer one was obtained or seen since the
+// spool was read: its place in the spool is taken then.
+func (s *Source) takeUp(rec *Record) {
+	s.mu.Lock()
+	if s.held == nil && beats(*rec, s.memory) {
+		s.holdLocked(rec)
+	}
+	s.mu.Unlock()
+	s.tick()
 }
 
 // saveHeld saves the pair that is held: over own, the claim that obtained it,
@@ -66,7 +82,7 @@ func (s *Source) saveHeld(ctx context.Context, f *flight, own Record) error {
 		if on.Exists() || on.Seen.Run != "" {
 			rec := pair
 			rec.Doubt = markOf(on) != markOf(own)
-			err = s.landHeld(ctx, s.follow(rec, on))
+			err = s.landHeld(ctx, f, s.follow(rec, on))
 			if err == nil {
 				f.result = resultRotated
 				return nil
@@ -78,13 +94,16 @@ func (s *Source) saveHeld(ctx context.Context, f *flight, own Record) error {
 				s.remember(on) // before anything is decided
 				if !beats(pair, on) {
 					s.hold(nil)
-					s.lookAgain()
+					s.unspool(ctx, on) // what was spooled is of no more use
 					f.result = resultSuperseded
 					return nil
 				}
-				continue
+				if n < freeRounds {
+					continue
+				}
+			} else {
+				on = Record{} // unknown: look again before the next write
 			}
-			on = Record{} // unknown: look again before the next write
 		}
 		s.troubled(f, err)
 		if pause(ctx, min(backoff(n), storeRetry)) != nil {
@@ -97,18 +116,18 @@ func (s *Source) saveHeld(ctx context.Context, f *flight, own Record) error {
 
 // landHeld saves rec, the same attempt until its outcome is known, and makes it
 // memory.
-func (s *Source) landHeld(ctx context.Context, rec Record) error {
+func (s *Source) landHeld(ctx context.Context, f *flight, rec Record) error {
 	for n := 0; ; n++ {
 		err := s.save(ctx, rec)
 		if err == nil {
 			s.written(rec)
 			s.hold(nil)
-			s.lookAgain()
 			return nil
 		}
 		if errors.Is(err, ErrConflict) {
 			return err
 		}
+		s.troubled(f, storeError("save the new pair", err))
 		if n == 0 {
 			s.opts.Log.LogAttrs(ctx, slog.LevelError, "new pair is not saved yet; holding it until the store takes it",
 				slog.String("connection", s.name), slog.Any("err", err))
@@ -117,13 +136,6 @@ func (s *Source) landHeld(ctx context.Context, rec Record) error {
 			return err
 		}
 	}
-}
-
-// lookAgain makes the view anew after what it stands on has changed.
-func (s *Source) lookAgain() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.update(time.Now())
 }
 
 // beats reports whether an answered pair must be saved over what the store

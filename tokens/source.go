@@ -14,7 +14,6 @@ import (
 // flight (fly): there is no other door to a refresh.
 type Source struct {
 	opts *Options
-	runs *runs
 	name string
 
 	// view is all that a call with a good token needs: one atomic load, no lock,
@@ -31,6 +30,7 @@ type Source struct {
 	behind   bool       // a look at the store showed less than memory holds
 	held     *Record    // a pair that was answered and is not saved yet
 	rejected Token      // its access token was answered 401 and serves no more
+	asked    Token      // was rejected while young, and its grant asked about
 	sight    sight      // of the record in memory
 	gateEnd  time.Time  // when a claim stops holding back calls
 	settled  mark       // the doubtful record whose refresh token was found active
@@ -69,8 +69,8 @@ type sight struct {
 	at time.Time
 }
 
-func newSource(opts *Options, runs *runs, name string) *Source {
-	s := &Source{opts: opts, runs: runs, name: name, changed: make(chan struct{})}
+func newSource(opts *Options, name string) *Source {
+	s := &Source{opts: opts, name: name, changed: make(chan struct{})}
 	s.view.Store(&view{})
 	s.timer = time.AfterFunc(time.Hour, s.tick)
 	s.timer.Stop()
@@ -101,8 +101,8 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 
 // Refresh returns a token whose access token is not that of rejected, which the
 // upstream answered with 401, if there is or can be one. It returns rejected
-// itself when no refresh can cure the 401: the token is seconds old and the
-// store has no other. Errors and ctx are those of Token.
+// itself when no refresh can cure the 401: the token is seconds old, the store
+// has no other, and the grant lives. Errors and ctx are those of Token.
 //
 // N calls rejected on one token cause one refresh, in one process and in the
 // fleet: the first notes the token, the others find it noted.
@@ -110,9 +110,12 @@ func (s *Source) Refresh(ctx context.Context, rejected Token) (Token, error) {
 	if s.braked(rejected) {
 		// The event of a rotation elsewhere may be late: one look.
 		if err := s.look(ctx); err != nil {
+			if ctx.Err() != nil {
+				return Token{}, context.Cause(ctx) // the caller left; no fault of the store
+			}
 			return Token{}, unavailable(err, storeRetry)
 		}
-		if s.braked(rejected) {
+		if s.braked(rejected) && s.vouched(ctx, rejected) {
 			s.opts.Metrics.refreshes[resultBraked].Inc()
 			return rejected, nil
 		}
@@ -128,9 +131,27 @@ func (s *Source) Refresh(ctx context.Context, rejected Token) (Token, error) {
 func (s *Source) braked(rejected Token) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	age := time.Since(rejected.Issued()).Abs() // another pod's clock may be ahead of ours
+	now := time.Now()
+	age := now.Sub(rejected.Issued()).Abs() // another pod's clock may be ahead of ours
 	rotating := s.held == nil && (s.flight != nil || doubtful(s.memory))
-	return age < brake && !rotating && s.current().SameAccess(rejected) && !s.rejected.SameAccess(rejected)
+	return age < brake && !rotating && s.current().SameAccess(rejected) && s.serves(rejected, now)
+}
+
+// vouched reports whether the grant of a token seconds old lives, as far as one
+// introspection, made once for each such token, can tell: a revoked one must not
+// pass for a fault of the upstream's until it is old enough.
+func (s *Source) vouched(ctx context.Context, rejected Token) bool {
+	s.mu.Lock()
+	asked := s.asked.SameAccess(rejected)
+	s.asked = rejected
+	s.mu.Unlock()
+	if asked || !s.opts.Endpoint.Introspects() {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timing.MaxWait)
+	defer cancel()
+	active, err := s.opts.Endpoint.Introspect(ctx, rejected.Refresh())
+	return active || err != nil
 }
 
 // reject notes that the access token of t serves no more.
@@ -184,6 +205,8 @@ func (s *Source) get(refused Token, joined **flight) (Token, <-chan struct{}, er
 	switch now := time.Now(); {
 	case v.open && !refusedBy(refused, v.token):
 		return v.token, nil, nil
+	case *joined != nil && (*joined).rotated && s.flight == nil && s.serves(s.current(), now):
+		return s.current(), nil, nil // refreshed, and the same access token again: no cure
 	case v.err != nil:
 		return Token{}, nil, v.err
 	case s.flight == nil && now.Before(s.retryAt):
@@ -197,7 +220,10 @@ func (s *Source) get(refused Token, joined **flight) (Token, <-chan struct{}, er
 		*joined = s.flight
 		s.flight.waiters++
 	}
-	s.flight.wanted = true
+	if !s.flight.wanted {
+		s.flight.wanted = true
+		s.wake() // it may be waiting for its turn in the background
+	}
 	return Token{}, s.changed, nil
 }
 
@@ -231,7 +257,6 @@ func (s *Source) remember(rec Record) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	s.runs.saw(rec.Seen.Run, now)
 	if Newer(s.memory, rec) {
 		s.behind = true
 		s.update(now)
@@ -266,17 +291,22 @@ func (s *Source) update(now time.Time) {
 	case s.serves(token, now):
 		gated := s.held == nil && s.memory.State == StateClaimed && now.Before(s.gateEnd)
 		v.token, v.open = token, !gated
-		v.due = v.open && s.flight == nil && !now.Round(0).Before(s.leadAt) && !now.Before(s.retryAt)
+		v.due = v.open && s.flight == nil && s.held == nil && s.ahead(now) && !now.Before(s.retryAt)
 	default:
 		v.err = s.final(s.memory)
 	}
 	s.view.Store(v)
-	close(s.changed)
-	s.changed = make(chan struct{})
+	s.wake()
 	if f := s.flight; f != nil && f.leave != nil && s.satisfied(f, now) {
 		f.leave() // what it waits in line for has come by itself
 	}
 	s.arm(now)
+}
+
+// wake tells all who wait that it is worth looking again. Callers hold mu.
+func (s *Source) wake() {
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 // serves reports whether t may be sent: not ended and not rejected. Callers

@@ -137,29 +137,6 @@ func TestYoungRejectedTokenIsNotRefreshed(t *testing.T) {
 	})
 }
 
-func TestBrakedCallerFindsTheRotationOfAnotherPod(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFleet(t, pleosim.Options{})
-		a, b := f.start("a"), f.start("b")
-		a.mustCall()
-		b.mustCall()
-		b.store.deafen()
-		old := b.source.view.Load().token
-		if _, err := a.source.Refresh(context.Background(), old); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(brake)
-		fresh, err := a.source.Refresh(context.Background(), old)
-		if err != nil || fresh.SameAccess(old) {
-			t.Fatalf("a got %v, %v", fresh, err)
-		}
-		b.mustCall() // its token is dead, and the event never came
-		if got := f.rotations(); got != 2 {
-			t.Errorf("%d rotations, want 2: b adopts", got)
-		}
-	})
-}
-
 func TestCallerGivesUpRefreshGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, pleosim.Options{})
@@ -206,11 +183,7 @@ func TestGateOpensWhenAClaimLeadsToNothing(t *testing.T) {
 		p.mustCall()
 		time.Sleep(time.Minute)
 		f.sim.Token.Next(pleosim.Fault{Status: http.StatusServiceUnavailable})
-		if reason, _ := func() (string, Token) { return reasonKeepAlive, p.source.view.Load().token }(); reason != "" {
-			p.source.mu.Lock()
-			p.source.start(reason, p.source.current()).wanted = true
-			p.source.mu.Unlock()
-		}
+		p.rotateNow()
 		synctest.Wait()
 		if f.record().State != StateClaimed {
 			t.Fatalf("record is %s, want the claim to stand", f.record().State)
