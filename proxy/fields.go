@@ -26,10 +26,11 @@ func stripRequest(h http.Header) {
 func private(name string) bool {
 	switch name {
 	case "Authorization", "Cookie", "Forwarded", "X-Forwarded", "X-Real-Ip",
-		"X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "X-Original-Host":
+		"X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip":
 		return true
 	}
-	return strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "X-Forwarded-") ||
+	// X-Original-* comes from an ingress, X-Envoy-* from a mesh.
+	return strings.HasPrefix(name, "X-Original-") || strings.HasPrefix(name, "X-Envoy-") || strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "X-Forwarded-") ||
 		strings.HasPrefix(name, ourPrefix)
 }
 

@@ -354,7 +354,8 @@ func TestCredentialsAndAddressesAreStripped(t *testing.T) {
 	kept := []string{"Accept", "User-Agent", "Content-Type", "Traceparent", "Referer", "Idempotency-Key", "X-Api-Key", "Via"}
 	gone := []string{
 		"Authorization", "Cookie", "Forwarded", "X-Forwarded", "X-Forwarded-For", "X-Forwarded-Anything", "X-Real-Ip",
-		"Proxy-Authorization", "Proxy-Connection", "True-Client-Ip", "Pleo-Sidecar-Anything",
+		"Proxy-Authorization", "Proxy-Connection", "True-Client-Ip", "X-Original-Forwarded-For",
+		"X-Envoy-External-Address", "Cf-Connecting-Ip", "Fastly-Client-Ip", "Pleo-Sidecar-Anything",
 	}
 	h := http.Header{}
 	for _, name := range slices.Concat(kept, gone) {

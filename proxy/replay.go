@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"sync/atomic"
@@ -63,10 +62,13 @@ func (p *replayer) hold(r *http.Request) (*content, error) {
 	case p.limit <= 0, c.length > p.limit:
 		c.reason = skipTooLarge
 		return c, nil
-	case c.length >= 0:
-		return c.fill(c.length)
 	}
-	for size := min(firstHold, p.limit+1); ; size = min(2*size, p.limit+1) {
+	most := p.limit + 1
+	if c.length >= 0 {
+		most = c.length
+	}
+	// In steps, or a caller that announces a body and sends none takes room.
+	for size := min(firstHold, most); ; size = min(2*size, most) {
 		c, err := c.fill(size)
 		switch {
 		case err != nil || c == nil || c.rest == nil || c.reason != "":
@@ -91,14 +93,15 @@ func (c *content) fill(size int64) (*content, error) {
 	n := copy(grown, c.held)
 	m, ended, err := readAll(c.rest, grown[n:])
 	c.held = grown[:n+m]
-	if err == nil && c.length > int64(len(c.held)) {
+	have := int64(len(c.held))
+	if err == nil && ended && c.length > have {
 		err = io.ErrUnexpectedEOF
 	}
 	switch {
 	case err != nil:
 		c.release()
 		return nil, bodyFailed(err)
-	case c.length < 0 && !ended:
+	case have != c.length && !ended:
 		return c, nil // full, and perhaps at its end
 	}
 	c.rest.Close()
@@ -146,7 +149,9 @@ func (c *content) attach(out *http.Request) {
 	out.ContentLength = c.length
 	out.Body = c.reader()
 	if c.rest == nil {
-		out.GetBody = func() (io.ReadCloser, error) { return c.reader(), nil }
+		if !replayedByKey(out.Header) {
+			out.GetBody = func() (io.ReadCloser, error) { return c.reader(), nil }
+		}
 		// The bytes are here: to wait for the upstream's leave gains nothing.
 		out.Header.Del("Expect")
 	}
@@ -223,8 +228,15 @@ func bodyFailed(err error) error {
 	if errors.Is(err, errBody) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", errBody, err)
+	return &bodyError{err}
 }
+
+// bodyError is a failure to read the caller's body. Its text leaves the cause
+// out, which may quote what the caller sent.
+type bodyError struct{ cause error }
+
+func (e *bodyError) Error() string   { return errBody.Error() }
+func (e *bodyError) Unwrap() []error { return []error{errBody, e.cause} }
 
 // budget is a number of bytes that all requests share.
 type budget struct{ left atomic.Int64 }
@@ -244,3 +256,9 @@ func (b *budget) take(n int64) bool {
 
 // give returns n bytes.
 func (b *budget) give(n int64) { b.left.Add(n) }
+
+// replayedByKey reports whether http.Transport would send again a request of any
+// method that the upstream may have applied.
+func replayedByKey(h http.Header) bool {
+	return h["Idempotency-Key"] != nil || h["X-Idempotency-Key"] != nil
+}
