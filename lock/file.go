@@ -46,19 +46,36 @@ func (l *File) Do(ctx context.Context, name string, fn func(ctx context.Context)
 	if err := checkName(name); err != nil {
 		return err
 	}
-	f, err := l.open(name)
+	f, err := l.obtain(ctx, name)
 	if err != nil {
-		return unavailable(name, err)
-	}
-	defer func() { _ = f.Close() }()
-	if err := waitFlock(ctx, name, f); err != nil {
 		return err
 	}
+	defer func() { _ = f.Close() }()
 	// Close alone would not release while a child that another goroutine is
 	// just forking still shares the open file; an unlock counts for both.
 	defer func() { _ = flock(f, syscall.LOCK_UN) }()
 	sign(f)
 	return fn(ctx)
+}
+
+// obtain returns the lock file of name, locked. A file that lost its name while
+// we waited for it excludes nobody who comes later, so it is opened again.
+func (l *File) obtain(ctx context.Context, name string) (*os.File, error) {
+	for {
+		f, err := l.open(name)
+		if err != nil {
+			return nil, unavailable(name, err)
+		}
+		if err := waitFlock(ctx, name, f); err != nil {
+			_ = f.Close()
+			return nil, err
+		}
+		ours, err := f.Stat()
+		if named, there := os.Lstat(f.Name()); err == nil && there == nil && os.SameFile(ours, named) {
+			return f, nil
+		}
+		_ = f.Close()
+	}
 }
 
 // open opens the lock file of name, each time anew: flock excludes by open

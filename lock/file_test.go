@@ -207,3 +207,32 @@ func descriptor(path string) (int, error) {
 	}
 	return -1, os.ErrNotExist
 }
+
+// Somebody cleaned the folder while a waiter had the file open. It must not hold
+// what has lost its name: whoever comes next would hold another.
+func TestFileThatWasRemovedExcludesAllTheSame(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		hold := func(d time.Duration) {
+			_ = NewFile(dir).Do(t.Context(), "acme", func(context.Context) error {
+				time.Sleep(d)
+				return nil
+			})
+		}
+		go hold(time.Second)
+		synctest.Wait()
+		go hold(10 * time.Second)
+		time.Sleep(500 * time.Millisecond)
+		if err := os.Remove(filepath.Join(dir, "acme.lock")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // the second holds
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := NewFile(dir).Do(ctx, "acme", func(context.Context) error { return nil })
+		if !errors.Is(err, ErrNotHeld) {
+			t.Errorf("Do = %v; two hold the lock at once", err)
+		}
+		time.Sleep(10 * time.Second)
+	})
+}
