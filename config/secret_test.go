@@ -166,3 +166,15 @@ func nest(section, line string) string {
 	}
 	return text.String() + indent + line + "\n"
 }
+
+// A secret given in place of its file is not repeated; what can only be a path is.
+func TestSecretInPlaceOfItsFileIsNotRepeated(t *testing.T) {
+	for path, want := range map[string]string{
+		"rt-canary-9f2c": "", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=": "", "a~b+c/d.e": "", "/oneelement": "",
+		"absent/secret": "", "/run/secrets/absent": "/run/secrets/absent: ", "testdata/absent": "testdata/absent: ",
+	} {
+		if got := shown(path); got != want {
+			t.Errorf("shown(%q) = %q, want %q", path, got, want)
+		}
+	}
+}

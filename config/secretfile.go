@@ -2,7 +2,10 @@ package config
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -69,11 +72,29 @@ func (c *Config) readSecrets(wanted func(path string) bool, found *mistakes) {
 			found.add(file.path, "must not be given together with %s", k.path)
 		default:
 			if err := readInto(field, path); err != nil {
-				found.add(file.path, "%s: %v", path, err)
+				found.add(file.path, "%s%v", shown(path), err)
 			}
 		}
 	}
 }
+
+// shown returns path for a message, with a colon, if it can be nothing but a
+// path: the secret itself, given in place of its file, must not be repeated. An
+// absolute path of two plain names or more passes, and a relative one that begins
+// with a folder that is there.
+func shown(path string) string {
+	first, rest, deep := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if !deep || rest == "" || !plainPath.MatchString(path) {
+		return ""
+	}
+	if info, err := os.Stat(first); !filepath.IsAbs(path) && (err != nil || !info.IsDir()) {
+		return ""
+	}
+	return path + ": "
+}
+
+// plainPath is made of names as people give them to files.
+var plainPath = regexp.MustCompile(`^/?[A-Za-z0-9._-]{1,64}(/[A-Za-z0-9._-]{1,64})+$`)
 
 // readInto reads a file into the setting of a secret, or of a list of them.
 func readInto(field reflect.Value, path string) error {
