@@ -145,6 +145,15 @@ func (e *EndpointError) Error() string {
 // Unwrap returns Cause.
 func (e *EndpointError) Unwrap() error { return e.Cause }
 
+// ClientRejected returns err as the ErrClientRejected that it is to a caller of
+// Source, if the authorization server refused our client; else err.
+func ClientRejected(err error) error {
+	if e, ok := errors.AsType[*EndpointError](err); ok && e.Class == ClientRefused {
+		return fmt.Errorf("%w: %w", ErrClientRejected, err)
+	}
+	return err
+}
+
 // classOf returns the class of err, InDoubt for an error that is none of the
 // endpoint's: what is not known to be harmless is not.
 func classOf(err error) Class {

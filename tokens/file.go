@@ -38,6 +38,9 @@ type File struct {
 // the folder above it must exist. A folder that others can enter is refused.
 func NewFile(dir string) (*File, error) { return newFile(dir, osOps) }
 
+// String names the store for messages.
+func (f *File) String() string { return fmt.Sprintf("folder %q", f.folder.dir) }
+
 func newFile(dir string, ops fileOps) (*File, error) {
 	folder, err := openFolder(dir, ops)
 	if err != nil {

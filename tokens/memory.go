@@ -25,6 +25,9 @@ func NewMemory() *Memory {
 	return &Memory{run: rand.Text(), records: make(map[string]Record)}
 }
 
+// String names the store for messages.
+func (m *Memory) String() string { return "memory" }
+
 // Load implements Store.
 func (m *Memory) Load(ctx context.Context, connection string) (Record, error) {
 	if err := checkName(connection); err != nil {
