@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -190,5 +191,20 @@ func TestDisguisesAreRefusedOnTheWire(t *testing.T) {
 	}
 	if n := len(up.arrivals()); n != 0 {
 		t.Errorf("%d requests arrived", n)
+	}
+}
+
+func TestSourceThatIsNotFoundIsNone(t *testing.T) {
+	find := Sources(func(_ context.Context, name string) (*fakeSource, error) {
+		if name != "acme" {
+			return nil, tokens.ErrUnknownConnection
+		}
+		return &fakeSource{}, nil
+	})
+	if s, err := find(t.Context(), "other"); s != nil || !errors.Is(err, tokens.ErrUnknownConnection) {
+		t.Errorf("got %v, %v", s, err) // a nil pointer in an interface would pass for a source
+	}
+	if s, err := find(t.Context(), "acme"); s == nil || err != nil {
+		t.Errorf("got %v, %v", s, err)
 	}
 }

@@ -35,6 +35,17 @@ type Source interface {
 // is none to give. It is safe for concurrent use.
 type Connections func(ctx context.Context, name string) (Source, error)
 
+// Sources returns Connections of a function that finds sources of one type.
+func Sources[S Source](open func(ctx context.Context, name string) (S, error)) Connections {
+	return func(ctx context.Context, name string) (Source, error) {
+		s, err := open(ctx, name)
+		if err != nil {
+			return nil, err // and not a Source around what S has for nothing
+		}
+		return s, nil
+	}
+}
+
 // Options say what a Handler forwards, for whom, and to where.
 type Options struct {
 	// Upstream is the API behind us: scheme, host and perhaps a base path that
