@@ -1,160 +1,446 @@
 // Pleo-sidecar is an authenticating reverse proxy that runs beside an app: it
 // adds Pleo's bearer token to each call and keeps that token fresh.
 //
-// main.go holds the commands and the one mapping from errors to exit codes;
-// graph.go turns the configuration into the parts of the program, one short
-// function each; serve.go runs them, and ends them in the order that loses
-// nothing; connections.go and check.go are the commands that work beside serve.
+// This file holds the commands, one function each; the wiring, which turns the
+// configuration into the parts of the program; and the one mapping from errors to
+// exit codes. What the parts do is the matter of their packages.
 package main
 
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
+	"net/url"
 	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
 	"pleo-sidecar/config"
+	"pleo-sidecar/lock"
+	"pleo-sidecar/proxy"
 	"pleo-sidecar/tokens"
 )
 
 func main() {
-	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+	in := &config.Invocation{Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	os.Exit(conclude(in.Stderr, program.Run(context.Background(), in, os.Args[1:])))
 }
 
-// command is one command: what help says of it, and what it does.
-type command struct {
-	name, operand, about string
-	run                  func(context.Context, *invocation) error
-	flags                func(*flag.FlagSet, *invocation) // beside --config; nil: none
+var program = config.Program{
+	About: "Pleo-sidecar adds Pleo's bearer token to the calls of an app, and keeps it fresh.",
+	Commands: []config.Command{
+		{Name: "serve", About: "forward calls with the token attached (the default)", Run: serve},
+		{Name: "import", Operand: "[connection]", About: "install a refresh token, read from standard input", Run: importToken,
+			Flags: []config.Flag{{Name: "replace", About: "take the place of a grant that still works; it is not revoked at Pleo"}}},
+		{Name: "status", About: "show the state of every connection", Run: status,
+			Flags: []config.Flag{{Name: "json", About: "for programs"}}},
+		{Name: "check", About: "check the configuration and its surroundings", Run: check},
+		{Name: "keygen", About: "print a new key for store.encryption.keys", Run: keygen},
+		{Name: "healthcheck", About: "ask a running serve whether it is ready", Run: healthcheck},
+		{Name: "version", About: "print the version", Run: printVersion},
+	},
+	Notes: "Every command takes --config and --help. Exit codes: 0 well, 1 failed,\n2 wrong usage or configuration, 3 login required.",
 }
 
-// commands are all commands but help. The first is the default.
-var commands = []command{
-	{name: "serve", about: "forward calls with the token attached (the default)", run: serve},
-	{name: "import", operand: "[connection]", about: "install a refresh token, read from standard input", run: importToken,
-		flags: func(f *flag.FlagSet, in *invocation) {
-			f.BoolVar(&in.replace, "replace", false, "take the place of a grant that still works; it is not revoked at Pleo")
-		}},
-	{name: "status", about: "show the state of every connection", run: status,
-		flags: func(f *flag.FlagSet, in *invocation) {
-			f.BoolVar(&in.json, "json", false, "for programs")
-		}},
-	{name: "check", about: "check the configuration and its surroundings", run: check},
-	{name: "keygen", about: "print a new key for store.encryption.keys", run: keygen},
-	{name: "healthcheck", about: "ask a running serve whether it is ready", run: healthcheck},
-	{name: "version", about: "print the version", run: printVersion},
+// serve runs the sidecar until a signal comes.
+func serve(ctx context.Context, in *config.Invocation) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+	c, err := in.Load()
+	if err != nil {
+		return err
+	}
+	log := c.Log.Logger(in.Stderr)
+	s, err := openStorage(c.Store)
+	if err != nil {
+		return err
+	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	all, err := newConnections(c, s, log, tokens.NewMetrics(metrics))
+	if err != nil {
+		return err
+	}
+	metrics.MustRegister(all)
+	handler, err := newHandler(c, all, log, metrics)
+	if err != nil {
+		return err
+	}
+	calls, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	defer func() { _ = calls.Close() }()
+	admin, err := net.Listen("tcp", c.Admin.Listen)
+	if err != nil {
+		return fmt.Errorf("admin.listen: %w", err)
+	}
+	defer func() { _ = admin.Close() }()
+	known, err := startable(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	for _, warning := range c.Warnings() {
+		log.Warn("configuration is doubtful", "reason", warning)
+	}
+	name, _ := versions()
+	log.Info("serving", "listen", calls.Addr().String(), "admin", admin.Addr().String(), "upstream", c.Upstream.URL,
+		"environment", c.Environment, "store", c.Store.Kind, "connections", known, "version", name)
+	return proxy.Serve(ctx, signals, proxy.ServeOptions{
+		Calls: handler, CallListener: calls,
+		Admin: proxy.AdminOptions{Ready: answered(all), Metrics: metrics}, AdminListener: admin,
+		Keep: all.Run, Finish: all.Close, FinishTime: c.Refresh.Timeout + config.SaveTime,
+		Linger: c.Shutdown.Linger, Timeout: c.Shutdown.Timeout, Logger: log,
+	})
 }
 
-// invocation is one run of a command: what it was given, and where it writes.
-type invocation struct {
-	environ        []string
-	stdin          io.Reader
-	stdout, stderr io.Writer
-
-	config        string // path from --config; "" when there is none
-	operand       string // "" when there is none
-	replace, json bool
+// startable refuses a store of which no pair can be opened, tells of single
+// records, and returns how many connections there are.
+func startable(ctx context.Context, s storage, log *slog.Logger) (int, error) {
+	all, err := tokens.Survey(ctx, s.store, s.index)
+	if err != nil {
+		return 0, err
+	}
+	broken, err := tokens.Startable(all)
+	for _, err := range broken {
+		log.Error("connection cannot be loaded", "err", err)
+	}
+	return len(all), err
 }
 
-// run runs the command that args name and returns the exit code.
-func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	in := &invocation{environ: environ, stdin: stdin, stdout: stdout, stderr: stderr}
-	c := commands[0]
-	switch {
-	case len(args) == 0:
-	case slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]):
-		help(stdout)
-		return 0
-	case !strings.HasPrefix(args[0], "-"):
-		i := slices.IndexFunc(commands, func(c command) bool { return c.name == args[0] })
-		if i < 0 { // not repeated: it may be a token in the wrong place
-			return conclude(stderr, usage("unknown command"))
+// answered returns what tells whether calls can be served: from the store's first
+// answer on.
+func answered(all *tokens.Connections) func() error {
+	return func() error {
+		if !all.Reached() {
+			return errors.New("the store has not answered yet")
 		}
-		c, args = commands[i], args[1:]
+		return nil
 	}
-	err := in.parse(c, args)
-	if err == nil {
-		err = c.run(ctx, in)
-	}
-	return conclude(stderr, err)
 }
 
-// parse reads the arguments of c. Flags may stand behind the operand too.
-func (in *invocation) parse(c command, args []string) error {
-	f := flag.NewFlagSet(c.name, flag.ContinueOnError)
-	f.SetOutput(io.Discard)
-	f.StringVar(&in.config, "config", "", "configuration `file` (or PLEO_SIDECAR_CONFIG; else config.yaml if there is one)")
-	if c.flags != nil {
-		c.flags(f, in)
+// importToken installs the refresh token on standard input.
+func importToken(ctx context.Context, in *config.Invocation) error {
+	c, err := in.Load()
+	if err != nil {
+		return err
 	}
-	var operands []string
-	for err := f.Parse(args); ; err = f.Parse(f.Args()[1:]) {
-		switch {
-		case errors.Is(err, flag.ErrHelp):
-			_, _ = fmt.Fprintf(in.stdout, "usage: pleo-sidecar %s\n\n%s\n\n", strings.TrimSpace(c.name+" [flags] "+c.operand), c.about)
-			f.SetOutput(in.stdout)
-			f.PrintDefaults()
-			return err
-		case err != nil:
-			return usage("%s: %v", c.name, err)
-		case f.NArg() == 0:
-			if len(operands) > 1 || len(operands) == 1 && c.operand == "" {
-				return usage("%s: too many arguments", c.name)
+	name := cmp.Or(in.Operand, c.Connections.Default)
+	if !tokens.ValidConnection(name) { // not repeated: it may be the token
+		return config.Usage("import: a connection name is 1 to 63 of a-z, 0-9, - and _, beginning and ending with a letter or digit")
+	}
+	text, err := in.Input("refresh token (it shows as you type): ", 2*tokens.MaxRefreshToken)
+	if err != nil {
+		return fmt.Errorf("read refresh token: %w", err)
+	}
+	refresh, err := tokens.ParseRefreshToken(text)
+	if err != nil {
+		return config.Usage("import: standard input %v", err)
+	}
+	s, err := openLasting(c.Store)
+	if err != nil {
+		return err
+	}
+	all, err := newConnections(c, s, nil, nil)
+	if err != nil {
+		return err
+	}
+	rec, err := s.store.Load(ctx, name)
+	if err != nil && !errors.Is(err, tokens.ErrNotFound) {
+		return fmt.Errorf("load connection %q from %s: %w", name, s.index, err)
+	}
+	install, done := all.Import, "installed"
+	if in.Has("replace") {
+		install = all.Replace
+	}
+	if fp := tokens.FingerprintOf(refresh); rec.Living() && (fp == rec.Root || fp == rec.Current || fp == rec.Previous) {
+		done = "left alone: the connection already stands on its grant"
+	}
+	if err := errors.Join(install(ctx, name, refresh), all.Close(ctx)); err != nil {
+		return tokens.ClientRejected(err)
+	}
+	_, err = fmt.Fprintf(in.Stdout, "connection %q: refresh token %s %s\n", name, tokens.ShortFingerprint(refresh), done)
+	return err
+}
+
+// status shows every connection. Its error tells which of them need a person.
+func status(ctx context.Context, in *config.Invocation) error {
+	c, err := in.Load("store", "connections")
+	if err != nil {
+		return err
+	}
+	s, err := openLasting(c.Store)
+	if err != nil {
+		return err
+	}
+	found, err := tokens.Survey(ctx, s.store, s.index)
+	if err != nil {
+		return err
+	}
+	seeded := len(found) == 0 && !c.Connections.SeedRefreshToken.IsZero() // by the first serve
+	if len(found) == 0 {
+		found = []tokens.Surveyed{{Connection: c.Connections.Default}}
+	}
+	all := make([]tokens.Status, len(found))
+	var wrong []error
+	for i, f := range found {
+		all[i] = f.Status()
+		if !seeded {
+			wrong = append(wrong, f.Trouble())
+		}
+	}
+	if in.Has("json") {
+		out := json.NewEncoder(in.Stdout)
+		out.SetIndent("", "  ")
+		err = out.Encode(all)
+	} else {
+		err = tokens.WriteTable(in.Stdout, all, time.Now())
+	}
+	return errors.Join(append(wrong, err)...)
+}
+
+// check looks at the configuration and what it names.
+func check(ctx context.Context, in *config.Invocation) error {
+	c, err := in.Load()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	say := func(found ...tokens.Finding) {
+		for _, f := range found {
+			tell(in.Stdout, f)
+			if f.Err != nil {
+				err = errCheck
 			}
-			in.operand = strings.Join(operands, "")
-			return nil
-		}
-		operands = append(operands, f.Arg(0))
-	}
-}
-
-func help(w io.Writer) {
-	_, _ = fmt.Fprint(w, "Pleo-sidecar adds Pleo's bearer token to the calls of an app, and keeps it fresh.\n\nusage: pleo-sidecar [command] [flags]\n\n")
-	for _, c := range commands {
-		_, _ = fmt.Fprintf(w, "  %-21s %s\n", c.name+" "+c.operand, c.about)
-	}
-	_, _ = fmt.Fprint(w, "\nEvery command takes --config and --help. Exit codes: 0 well, 1 failed,\n2 wrong usage or configuration, 3 login required.\n")
-}
-
-// load reads the configuration, whole or only the sections that a command needs.
-func (in *invocation) load(sections ...string) (config.Config, error) {
-	path := in.config
-	for _, entry := range in.environ {
-		if value, ok := strings.CutPrefix(entry, "PLEO_SIDECAR_CONFIG="); ok && in.config == "" {
-			path = value
 		}
 	}
-	if _, err := os.Stat("config.yaml"); path == "" && !errors.Is(err, fs.ErrNotExist) {
-		path = "config.yaml"
+	say(tokens.Finding{What: "configuration", Text: "complete, for environment " + c.Environment})
+	for _, warning := range c.Warnings() {
+		say(tokens.Finding{What: "configuration", Doubtful: true, Text: warning})
 	}
-	if len(sections) > 0 {
-		return config.LoadOnly(path, in.environ, sections...)
+	say(checkStore(ctx, c)...)
+	say(proxy.CheckHost(ctx, "authorization server", c.OAuth.TokenURL, c.OAuth.Roots())...)
+	say(proxy.CheckHost(ctx, "upstream", c.Upstream.URL, c.Upstream.Roots())...)
+	if e, wrong := newEndpoint(c.OAuth, nil); wrong != nil {
+		say(tokens.Finding{What: "oauth", Err: wrong})
+	} else {
+		say(tokens.CheckClient(ctx, e))
 	}
-	return config.Load(path, in.environ)
+	return err
 }
 
-// Errors of the commands themselves.
-var (
-	errUsage = errors.New("wrong usage")
-	errCheck = errors.New("check found what keeps the sidecar from working: see above")
-)
-
-func usage(format string, args ...any) error {
-	return fmt.Errorf(format+" (%w)", append(args, errUsage)...)
+// checkStore looks at folders, key ring, locks and records.
+func checkStore(ctx context.Context, c config.Config) (found []tokens.Finding) {
+	ready := true
+	for _, at := range folders(c.Store) {
+		f, writable := tokens.CheckFolder(at.key, at.dir)
+		found, ready = append(found, f...), ready && writable
+	}
+	if !ready {
+		return found // nothing is made here
+	}
+	s, err := openStorage(c.Store)
+	if err != nil {
+		return append(found, tokens.Finding{What: "store", Err: err, Advice: "serve refuses to start like this"})
+	}
+	if s.keys != nil {
+		found = append(found, tokens.Finding{What: "key ring", Text: fmt.Sprintf("key ids %v; the first seals", s.keys)})
+	}
+	found = append(found, tokens.CheckLock(ctx, s.locker, c.Connections.Default)...)
+	return append(found, tokens.CheckStore(ctx, s.store, s.index)...)
 }
+
+// tell writes a finding, with what to do about it.
+func tell(w io.Writer, f tokens.Finding) {
+	switch {
+	case f.Err != nil:
+		_, hint := outcome(f.Err)
+		_, _ = fmt.Fprintf(w, "fail  %s: %s\n      %s\n", f.What, plain(f.Err), cmp.Or(hint, f.Advice))
+	case f.Doubtful:
+		_, _ = fmt.Fprintf(w, "warn  %s: %s\n", f.What, f.Text)
+	default:
+		_, _ = fmt.Fprintf(w, "ok    %s: %s\n", f.What, f.Text)
+	}
+}
+
+func keygen(_ context.Context, in *config.Invocation) error {
+	key, err := tokens.NewKey()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(in.Stdout, key.Reveal())
+	return err
+}
+
+// healthcheck asks the admin listener of the configuration, on this machine.
+func healthcheck(ctx context.Context, in *config.Invocation) error {
+	c, err := in.Load("admin")
+	if err != nil {
+		return err
+	}
+	if _, port, _ := net.SplitHostPort(c.Admin.Listen); port == "0" {
+		return mistake("admin.listen", "must name a port for healthcheck")
+	}
+	return proxy.AskReady(ctx, c.Admin.Listen)
+}
+
+// version is set by -ldflags "-X main.version=..."; without, the build tells.
+var version string
+
+// versions returns the version of this build and the revision of its source.
+func versions() (name, revision string) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return cmp.Or(version, "devel"), "unknown"
+	}
+	settings := map[string]string{}
+	for _, s := range info.Settings {
+		settings[s.Key] = s.Value
+	}
+	name = cmp.Or(version, strings.Trim(info.Main.Version, "()"), "devel")
+	return name, cmp.Or(settings["vcs.revision"], "unknown")
+}
+
+func printVersion(_ context.Context, in *config.Invocation) error {
+	name, revision := versions()
+	_, err := fmt.Fprintf(in.Stdout, "pleo-sidecar %s (revision %s, %s %s/%s)\n", name, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}
+
+func secret(s config.Secret) tokens.Secret { return tokens.NewSecret(s.Reveal()) }
+
+// storage is where tokens live, and what keeps its users apart.
+type storage struct {
+	store  tokens.Store
+	index  tokens.Index
+	locker lock.Locker
+	spool  *tokens.Spool   // nil: none
+	keys   *tokens.Keyring // nil: none
+}
+
+// openStorage opens the store of c. Folders that are missing are made.
+func openStorage(c config.Store) (s storage, err error) {
+	var keys []tokens.Secret
+	for _, key := range c.Encryption.Keys {
+		keys = append(keys, secret(key))
+	}
+	if len(keys) > 0 || c.SpoolDir != "" {
+		if s.keys, err = tokens.NewKeyring(keys...); err != nil {
+			return s, mistake("store.encryption.keys", "%s", plain(err))
+		}
+	}
+	switch c.Kind {
+	case "memory":
+		m := tokens.NewMemory()
+		s.store, s.index, s.locker = m, m, lock.NewLocal()
+	case "file":
+		f, err := tokens.NewFile(c.File.Dir)
+		if err != nil {
+			return s, fmt.Errorf("store.file.dir: %w", err)
+		}
+		s.store, s.index, s.locker = tokens.Seal(f, s.keys), f, lock.NewFile(c.File.Dir)
+	default:
+		return s, mistake("store.kind", "is %s, and this build has no such store: use file", c.Kind)
+	}
+	if c.SpoolDir != "" {
+		if s.spool, err = tokens.NewSpool(c.SpoolDir, s.keys); err != nil {
+			return s, fmt.Errorf("store.spool_dir: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// folder is one that openStorage would make.
+type folder struct{ key, dir string }
+
+func folders(c config.Store) (all []folder) {
+	if c.Kind == "file" {
+		all = append(all, folder{"store.file.dir", c.File.Dir})
+	}
+	if c.SpoolDir != "" {
+		all = append(all, folder{"store.spool_dir", c.SpoolDir})
+	}
+	return all
+}
+
+// openLasting opens a store for a command that works beside serve. It makes no
+// folder: started in another place, or by another user, it would make a wrong one.
+func openLasting(c config.Store) (storage, error) {
+	if c.Kind == "memory" {
+		return storage{}, mistake("store.kind", "is memory, which only serve itself can see")
+	}
+	for _, f := range folders(c) {
+		if _, err := os.Stat(f.dir); errors.Is(err, fs.ErrNotExist) {
+			return storage{}, fmt.Errorf("%s: %w: serve makes it; a relative path begins where a program is started", f.key, err)
+		}
+	}
+	return openStorage(c)
+}
+
+func newEndpoint(c config.OAuth, log *slog.Logger) (*tokens.Endpoint, error) {
+	version, _ := versions()
+	e, err := tokens.NewEndpoint(tokens.EndpointOptions{
+		TokenURL: c.TokenURL, IntrospectionURL: c.IntrospectionURL, RedirectURL: c.RedirectURL,
+		ClientID: c.ClientID, ClientSecret: secret(c.ClientSecret), ClientAuth: tokens.ClientAuth(c.ClientAuth),
+		RootCAs: c.Roots(), Version: version, Log: log,
+		Proxy: func(u *url.URL) (*url.URL, error) { return http.ProxyFromEnvironment(&http.Request{URL: u}) },
+	})
+	if err != nil {
+		return nil, mistake("oauth", "%v", err)
+	}
+	return e, nil
+}
+
+func newConnections(c config.Config, s storage, log *slog.Logger, metrics *tokens.Metrics) (*tokens.Connections, error) {
+	e, err := newEndpoint(c.OAuth, log)
+	if err != nil {
+		return nil, err
+	}
+	pod, _ := os.Hostname() // only for people to read
+	return tokens.New(tokens.Options{
+		Store: s.store, Index: s.index, Locker: s.locker, Endpoint: e, Spool: s.spool,
+		Default: c.Connections.Default, Seed: secret(c.Connections.SeedRefreshToken),
+		Timing: tokens.Timing{
+			Lead: c.Refresh.Lead, Timeout: c.Refresh.Timeout, MaxWait: c.Refresh.MaxWait, KeepAlive: c.Refresh.KeepAlive,
+			SendWindow: c.Refresh.SendWindow, NetworkLife: c.Refresh.NetworkLife, Attempts: c.Refresh.Attempts,
+		},
+		OnLostAnswer: tokens.Policy(c.Refresh.OnLostAnswer), Pod: pod, Log: log, Metrics: metrics,
+	})
+}
+
+func newHandler(c config.Config, all *tokens.Connections, log *slog.Logger, metrics prometheus.Registerer) (*proxy.Handler, error) {
+	upstream, err := url.Parse(c.Upstream.URL)
+	if err != nil {
+		return nil, err
+	}
+	transport := proxy.NewTransport(proxy.TransportOptions{RootCAs: c.Upstream.Roots()})
+	transport.ResponseHeaderTimeout = c.Upstream.ResponseHeaderTimeout // 0 has no bound
+	return proxy.New(proxy.Options{
+		Upstream: upstream, Transport: transport, Connections: proxy.Sources(all.Open), DefaultConnection: c.Connections.Default,
+		ReplayLimit: int64(c.Upstream.ReplayLimit), ReplayBudget: int64(c.Upstream.ReplayBudget),
+		Listen: c.Listen, Hosts: c.Callers.Hosts, CallerToken: secret(c.Callers.Token),
+		Logger: log, Metrics: metrics,
+	})
+}
+
+var errCheck = errors.New("check found what keeps the sidecar from working: see above")
 
 // mistake is a configuration that the packages it goes to refuse.
 func mistake(key, format string, args ...any) error {
@@ -168,7 +454,7 @@ var outcomes = []struct {
 	code int
 	hint string
 }{
-	{errUsage, 2, "pleo-sidecar help"},
+	{config.ErrUsage, 2, "pleo-sidecar help"},
 	{tokens.ErrLoginRequired, 3, "grant access at Pleo again, then: pleo-sidecar import CONNECTION < FILE, with the refresh token in FILE"},
 	{tokens.ErrLivingGrant, 1, "to put another grant in its place on purpose, add --replace"},
 	{tokens.ErrSpentToken, 1, "a refresh token works once, for one client, in one environment: take the newest one"},
@@ -216,70 +502,4 @@ func plain(err error) string {
 		text = strings.ReplaceAll(text, prefix, ": ")
 	}
 	return text[2:]
-}
-
-func keygen(_ context.Context, in *invocation) error {
-	key, err := tokens.NewKey()
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(in.stdout, key.Reveal())
-	return err
-}
-
-// healthcheck asks the admin listener of the configuration, on this machine.
-func healthcheck(ctx context.Context, in *invocation) error {
-	c, err := in.load("admin")
-	if err != nil {
-		return err
-	}
-	host, port, err := net.SplitHostPort(c.Admin.Listen)
-	if err != nil || port == "0" {
-		return mistake("admin.listen", "must name a port for healthcheck")
-	}
-	switch ip, _ := netip.ParseAddr(host); {
-	case host == "", ip == netip.IPv4Unspecified():
-		host = "127.0.0.1"
-	case ip == netip.IPv6Unspecified():
-		host = "::1"
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // Docker gives three
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
-	if err != nil {
-		return err
-	}
-	res, err := new(http.Transport).RoundTrip(r) // through no proxy
-	if err != nil {
-		return fmt.Errorf("ask %s: %w", r.URL, err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	text, err := io.ReadAll(io.LimitReader(res.Body, 200))
-	if err == nil && res.StatusCode != http.StatusOK {
-		err = fmt.Errorf("ask %s: not ready: %q", r.URL, strings.TrimSpace(string(text)))
-	}
-	return err
-}
-
-// version is set by -ldflags "-X main.version=..."; without, the build tells.
-var version string
-
-// versions returns the version of this build and the revision of its source.
-func versions() (name, revision string) {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return cmp.Or(version, "devel"), "unknown"
-	}
-	settings := map[string]string{}
-	for _, s := range info.Settings {
-		settings[s.Key] = s.Value
-	}
-	name = cmp.Or(version, strings.Trim(info.Main.Version, "()"), "devel")
-	return name, cmp.Or(settings["vcs.revision"], "unknown")
-}
-
-func printVersion(_ context.Context, in *invocation) error {
-	name, revision := versions()
-	_, err := fmt.Fprintf(in.stdout, "pleo-sidecar %s (revision %s, %s %s/%s)\n", name, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return err
 }

@@ -3,27 +3,42 @@ package config
 import (
 	"crypto/x509"
 	"errors"
-	"fmt"
 )
 
 var errNoCertificate = errors.New("holds no certificate in PEM")
 
-// Roots returns the certificate authorities in the PEM file of a ca_file; nil,
-// which stands for those of the system, for an empty path. [Load] has tried it.
-func Roots(path string) (*x509.CertPool, error) {
-	if path == "" {
-		return nil, nil
+// Roots are the certificate authorities in CAFile; nil, which stands for those
+// of the system, when there is no such file.
+func (u Upstream) Roots() *x509.CertPool { return u.roots }
+
+// Roots are the certificate authorities in CAFile; nil, which stands for those
+// of the system, when there is no such file.
+func (o OAuth) Roots() *x509.CertPool { return o.roots }
+
+// readCertificates reads the files of certificate authorities. Those of sections
+// that are not wanted are left alone. That of a Redis without TLS is a mistake in
+// itself.
+func (c *Config) readCertificates(wanted func(path string) bool, found *mistakes) {
+	read := func(path, file string) *x509.CertPool {
+		if file == "" || !wanted(path) {
+			return nil
+		}
+		roots, err := readRoots(file)
+		if err != nil {
+			found.add(path, "%s: %v", file, err)
+		}
+		return roots
 	}
-	roots, err := readRoots(path)
-	if err != nil {
-		return nil, fmt.Errorf("read certificate authorities %q: %w", path, err)
+	c.Upstream.roots = read("upstream.ca_file", c.Upstream.CAFile)
+	c.OAuth.roots = read("oauth.ca_file", c.OAuth.CAFile)
+	if c.Store.Redis.TLS.Enabled {
+		read("store.redis.tls.ca_file", c.Store.Redis.TLS.CAFile)
 	}
-	return roots, nil
 }
 
-// readRoots is Roots, with errors for who names the path.
-func readRoots(path string) (*x509.CertPool, error) {
-	pem, err := readFile(path)
+// readRoots reads the certificates of a PEM file.
+func readRoots(file string) (*x509.CertPool, error) {
+	pem, err := readFile(file)
 	if err != nil {
 		return nil, err
 	}
@@ -32,22 +47,4 @@ func readRoots(path string) (*x509.CertPool, error) {
 		return nil, errNoCertificate
 	}
 	return roots, nil
-}
-
-// tryRoots notes the files of certificate authorities that are of no use. Those
-// of sections that are not wanted are left alone, and so is that of a Redis
-// without TLS, which is a mistake of its own.
-func (c *Config) tryRoots(wanted func(path string) bool, found *mistakes) {
-	files := map[string]string{"upstream.ca_file": c.Upstream.CAFile, "oauth.ca_file": c.OAuth.CAFile}
-	if c.Store.Redis.TLS.Enabled {
-		files["store.redis.tls.ca_file"] = c.Store.Redis.TLS.CAFile
-	}
-	for path, file := range files {
-		if file == "" || !wanted(path) {
-			continue
-		}
-		if _, err := readRoots(file); err != nil {
-			found.add(path, "%s: %v", file, err)
-		}
-	}
 }

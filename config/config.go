@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"crypto/x509"
+	"time"
+)
 
 // Config is a complete, checked configuration. It is to be read only: copies
 // share the lists.
@@ -59,8 +62,10 @@ type Upstream struct {
 	ReplayBudget Size `key:"replay_budget"`
 
 	// CAFile names a PEM file of the certificate authorities trusted for URL.
-	// Empty means those of the system.
+	// Empty means those of the system. It is read at the start, see [Upstream.Roots].
 	CAFile string `key:"ca_file"`
+
+	roots *x509.CertPool
 }
 
 // OAuth is the authorization server, and what we are to it.
@@ -103,8 +108,11 @@ type OAuth struct {
 	Scopes []string `key:"scopes"`
 
 	// CAFile names a PEM file of the certificate authorities trusted for the
-	// OAuth URLs. Empty means those of the system.
+	// OAuth URLs. Empty means those of the system. It is read at the start, see
+	// [OAuth.Roots].
 	CAFile string `key:"ca_file"`
+
+	roots *x509.CertPool
 }
 
 // Connections is about the connections of this sidecar.

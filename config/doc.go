@@ -6,11 +6,13 @@
 // way to the file, the file to the environment. The result is a plain [Config]:
 // nothing reads a setting after the start, and nothing watches the file.
 //
-// The fields of [Config] are the one list of keys. A field's tag is the name of
-// its key, its type is its unit and whether it is a secret, its value in
+// The exported fields of [Config] are the one list of keys. A field's tag is the
+// name of its key, its type is its unit and whether it is a secret, its value in
 // [Default] is its default. Variables, the _FILE variants of secrets, the check
 // for unknown keys and the test of config.example.yaml all follow from that
 // list, so a key is added in one place.
+//
+// The command line says the rest: which command runs, and on what. See [Program].
 //
 // What it guarantees:
 //

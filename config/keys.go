@@ -25,6 +25,9 @@ func listKeys(t reflect.Type, prefix string, index []int) []key {
 	var list []key
 	for i := range t.NumField() {
 		f := t.Field(i)
+		if !f.IsExported() {
+			continue // what a file held
+		}
 		k := key{prefix + f.Tag.Get("key"), append(slices.Clone(index), i), f.Type}
 		if f.Type.Kind() == reflect.Struct && f.Type != secretType {
 			list = append(list, listKeys(f.Type, k.path+".", k.index)...)

@@ -78,7 +78,7 @@ func assemble(file map[string]any, environ []string, sections []string, found *m
 	wanted := wantedIn(sections)
 	read := len(*found)
 	c.readSecrets(wanted, found)
-	c.tryRoots(wanted, found)
+	c.readCertificates(wanted, found)
 	c.presetURLs()
 	c.check(found)
 	found.from(env.sources, read)
