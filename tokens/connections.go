@@ -32,8 +32,8 @@ func New(o Options) (*Connections, error) {
 }
 
 // Open returns the source of a connection, "" being the default one. Once opened
-// it costs one lookup. ErrUnknownConnection when the store holds no such
-// connection, or only its tombstone; ErrStoreUnavailable when it could not be
+// it costs one lookup. ErrUnknownConnection when the store has never held such a
+// connection (of a tombstone, the source's Token says so); ErrStoreUnavailable when it could not be
 // asked. The default connection always opens: its Token says what it lacks.
 func (c *Connections) Open(ctx context.Context, name string) (*Source, error) {
 	if name == "" {

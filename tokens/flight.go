@@ -201,7 +201,6 @@ func (s *Source) land(f *flight, err error) {
 	s.mu.Lock()
 	now := time.Now()
 	s.flight = nil
-	f.rotated = f.result == resultRotated
 	switch {
 	case err == nil || final || s.memory.Current != f.on: // what failed concerned another pair
 		s.failures, s.retryAt, s.lastErr = 0, time.Time{}, nil

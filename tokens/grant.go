@@ -40,7 +40,8 @@ func (s *Source) plant(ctx context.Context, f *flight, absent Record) error {
 			rec = rec.wipe(StateLoginRequired, "the configured seed is spent, expired or revoked")
 		}
 	}
-	return s.replace(ctx, rec, absent)
+	_, err := s.replace(ctx, rec, absent)
+	return err
 }
 
 // firstRecord is the record of a grant of which only a refresh token is known.

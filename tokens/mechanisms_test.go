@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -384,6 +385,298 @@ func TestSettledDoubtIsNotPresentedWhileTheOldTokenServes(t *testing.T) {
 		a.mustCall()
 		if got := f.rotations(); got != 2 {
 			t.Errorf("%d rotations, want 2", got)
+		}
+	})
+}
+
+// Rule SeedQuiet, timed by the request itself: it is in a buffer, the store is
+// emptied, and b wants its seed at that very moment.
+func TestSeedIsNotPresentedWhileItsFirstRotationIsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{})
+		f.tune = func(o *Options) { o.SharedStore = true }
+		a := f.start("a")
+		f.sim.Token.Next(pleosim.Fault{Delay: 2 * time.Second})
+		emptied := make(chan struct{})
+		empty := sync.OnceFunc(func() { close(emptied) })
+		f.sim.On(pleosim.AtToken, pleosim.Arrived, func(pleosim.Event) {
+			go func() {
+				a.kill()
+				f.shelf.flush()
+				empty()
+			}()
+		})
+		go func() { _, _ = a.call() }()
+		<-emptied
+		f.start("b").eventuallyFails(ErrLoginRequired, 20*time.Second)
+	})
+}
+
+// Rule Epoch, between two logins: the first was an import, too.
+func TestNewLoginIsAboveAFormerOneInAnEmptiedStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{})
+		f.seed = Secret{}
+		a := f.start("a")
+		if err := a.conns.Import(context.Background(), "default", NewSecret(f.sim.Grant())); err != nil {
+			t.Fatal(err)
+		}
+		a.mustCall()
+		time.Sleep(time.Minute)
+		a.store.deafen()
+		f.shelf.flush()
+		fresh := NewSecret(f.sim.Grant())
+		if err := f.start("b").conns.Import(context.Background(), "default", fresh); err != nil {
+			t.Fatal(err)
+		}
+		a.store.listen()
+		time.Sleep(time.Second)
+		a.mustCall()
+		if rec := f.record(); rec.Root != FingerprintOf(fresh) || rec.Epoch < time.Now().Add(-time.Minute).UnixMilli() {
+			t.Error("the former login is back over the new one")
+		}
+	})
+}
+
+// Rule LateGen, S4: not even for a moment does an answer take a tombstone's place.
+func TestNothingIsWrittenOverATombstone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{})
+		a, b := f.start("a"), f.start("b")
+		a.mustCall()
+		time.Sleep(20 * time.Minute)
+		f.sim.On(pleosim.AtToken, pleosim.AfterRotate, func(pleosim.Event) {
+			if err := b.conns.Forget(context.Background(), "default"); err != nil {
+				t.Error(err)
+			}
+		})
+		_, _ = a.call()
+		time.Sleep(time.Second)
+		version := f.record().Version
+		if f.record().State != StateForgotten {
+			t.Fatalf("record is %s", f.record().State)
+		}
+		for _, rec := range f.shelf.history["default"] {
+			if rec.State == StateForgotten && rec.Version < version {
+				t.Errorf("version %d was forgotten, and written over", rec.Version)
+			}
+		}
+	})
+}
+
+// The claim is lost with a failover, and then one look fails: the pair is kept.
+func TestPairSurvivesAConflictAndAStoreErrorAfterIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{})
+		a := f.start("a")
+		a.mustCall()
+		time.Sleep(20 * time.Minute)
+		f.sim.On(pleosim.AtToken, pleosim.AfterRotate, func(pleosim.Event) {
+			a.store.deafen()
+			f.shelf.failover(1)
+			failed := 0
+			a.store.setBefore(func(op string, _ Record) error {
+				if op == "load" && failed < 2 {
+					failed++
+					return errors.New("broken pipe")
+				}
+				return nil
+			})
+		})
+		a.mustCall()
+		time.Sleep(5 * time.Second)
+		if rec := f.record(); rec.Generation != 2 || !rec.Doubt {
+			t.Errorf("generation %d, doubt %v; want 2, true", rec.Generation, rec.Doubt)
+		}
+	})
+}
+
+// Rule 11: doubt is resolved by itself.
+func TestDoubtIsResolvedWithoutACaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{})
+		a := f.start("a")
+		a.mustCall()
+		time.Sleep(20 * time.Minute)
+		before := f.sim.Ledger().Introspections
+		f.shelf.failover(0)
+		time.Sleep(3 * time.Minute)
+		if got := f.sim.Ledger().Introspections - before; got != 1 {
+			t.Errorf("%d introspections, want 1", got)
+		}
+		began := time.Now()
+		a.mustCall()
+		if waited := time.Since(began); waited > time.Second {
+			t.Errorf("the call waited %v for quiet", waited)
+		}
+	})
+}
+
+func TestEndedTokenIsNeverSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{AccessLife: 90 * time.Second}) // ends between two looks at the wall clock
+		p := f.start("a")
+		p.mustCall()
+		time.Sleep(91 * time.Second)
+		p.mustCall()
+		if got := f.sim.Ledger().APIRefused["expired"] + f.sim.Ledger().APIRefused["rotated"]; got != 0 {
+			t.Errorf("%d calls went out with a token that had ended", got)
+		}
+	})
+}
+
+func TestShortLifeIsNotSpentRefreshing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{AccessLife: 30 * time.Second}) // half of the lead
+		p := f.start("a")
+		for range 300 {
+			p.mustCall()
+			time.Sleep(time.Second)
+		}
+		if got := f.rotations(); got > 18 {
+			t.Errorf("%d rotations in five minutes of 30-second tokens", got)
+		}
+	})
+}
+
+func TestSpooledPairIsSavedWithoutACaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{})
+		spool := newTestSpool(t, newDir(t), nil, 1)
+		f.tune = func(o *Options) { o.Spool = spool }
+		a := f.start("a")
+		a.mustCall()
+		time.Sleep(20 * time.Minute)
+		a.store.setBefore(func(op string, rec Record) error {
+			if op != "save ok" {
+				return nil
+			}
+			if kept, err := spool.All(); err != nil || len(kept) != 1 || kept[0].Record.Generation != rec.Generation {
+				t.Errorf("the spool holds %d pairs (%v) when the save begins; want the new one", len(kept), err)
+			}
+			return errors.New("i/o timeout")
+		})
+		a.mustCall()
+		a.kill()
+		f.start("b")
+		time.Sleep(5 * time.Second)
+		if rec := f.record(); rec.Generation != 2 {
+			t.Errorf("generation %d, want 2", rec.Generation)
+		}
+	})
+}
+
+func TestTombstoneClearsTheSpoolOfOtherPods(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{})
+		spool := newTestSpool(t, newDir(t), nil, 1)
+		f.tune = func(o *Options) { o.Spool = spool }
+		a := f.start("a")
+		a.mustCall()
+		f.tune = nil
+		if err := f.start("b").conns.Forget(context.Background(), "default"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if kept, err := spool.All(); err != nil || len(kept) != 0 {
+			t.Errorf("the spool holds %d pairs (%v) of a forgotten connection", len(kept), err)
+		}
+	})
+}
+
+// What others remember of versions is not to be mistaken for news.
+func TestRepairIsAboveEveryRememberedVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{})
+		a := f.start("a")
+		a.mustCall()
+		before := f.record()
+		time.Sleep(20 * time.Minute)
+		a.mustCall()
+		if rec := f.record(); rec.Previous != before.Current || rec.Current == before.Current {
+			t.Errorf("previous %s, want %s", rec.Previous.Short(), before.Current.Short())
+		}
+		version := f.record().Version
+		f.shelf.rollback(2)
+		time.Sleep(time.Second)
+		if got := f.record().Version; got <= version {
+			t.Errorf("repaired as version %d, remembered %d", got, version)
+		}
+	})
+}
+
+// Without introspection: one gamble a generation, not one for ever.
+func TestRetryGamblesOnceAGeneration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{})
+		f.tune = func(o *Options) { o.Endpoint = f.endpointWithoutIntrospection() }
+		a := f.start("a")
+		a.mustCall()
+		for range 3 {
+			time.Sleep(20 * time.Minute)
+			f.sim.Token.Next(pleosim.CutUnread())
+			a.eventually(20 * time.Second)
+		}
+	})
+}
+
+func TestSecondIntrospectionComesSecondsLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{})
+		a := f.start("a")
+		a.mustCall()
+		time.Sleep(time.Minute)
+		f.sim.Revoke("")
+		began := time.Now()
+		a.mustFail(ErrLoginRequired)
+		if took := time.Since(began); took < deadPause {
+			t.Errorf("given up after %v", took)
+		}
+	})
+}
+
+func TestImportOfTheNewestOrTheLastTokenChangesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{})
+		a := f.start("a")
+		var seen []Secret
+		for range 3 {
+			a.mustCall()
+			seen = append(seen, f.record().Token.Refresh())
+			time.Sleep(20 * time.Minute)
+		}
+		before := f.record()
+		for _, secret := range seen[1:] { // prev, fp
+			if err := a.conns.Replace(context.Background(), "default", secret); err != nil {
+				t.Errorf("Replace: %v", err)
+			}
+		}
+		if f.record().Version != before.Version {
+			t.Error("the record was written")
+		}
+	})
+}
+
+// A claim of a pod that is dead holds calls back for the gate's time, and not for
+// all of a caller's patience.
+func TestGateOpensByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, pleosim.Options{})
+		a, b := f.start("a"), f.start("b")
+		a.mustCall()
+		b.mustCall()
+		time.Sleep(time.Minute)
+		f.sim.On(pleosim.AtToken, pleosim.Arrived, func(pleosim.Event) { go a.kill() })
+		f.sim.Token.Next(pleosim.Fault{Hold: true})
+		t.Cleanup(f.sim.Release)
+		a.rotateNow()
+		time.Sleep(10 * time.Millisecond)
+		began := time.Now()
+		if _, err := b.source.Token(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(began); waited < time.Second || waited > 2*time.Second {
+			t.Errorf("waited %v, want the gate's 2 s", waited)
 		}
 	})
 }

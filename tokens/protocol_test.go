@@ -727,7 +727,6 @@ func TestRejectedClientKeepsThePair(t *testing.T) {
 	})
 }
 
-// An answer of 401 for another reason than the client does not keep a dead grant.
 func TestLostAnswerPolicies(t *testing.T) {
 	for _, c := range []struct {
 		policy     Policy

@@ -209,7 +209,7 @@ func (s *Source) refused(ctx context.Context, claim Record, refusal error) (outc
 	}
 	kept := claim
 	kept.State, kept.Claim, kept.Doubt = StateOK, Claim{}, true
-	if err := s.replace(ctx, kept, claim); err != nil {
+	if _, err := s.replace(ctx, kept, claim); err != nil {
 		return again, err
 	}
 	return again, refusal // after a pause: the record is in doubt, and is resolved
@@ -234,16 +234,22 @@ func (s *Source) rejectClient(ctx context.Context, claim Record, refusal error) 
 	rec := claim
 	rec.State, rec.Claim, rec.Doubt = StateClientRejected, Claim{}, true
 	rec.Client, rec.Reason = s.opts.Endpoint.Client(), reasonOf(refusal)
-	s.opts.Log.LogAttrs(ctx, slog.LevelError, "client id or secret refused; the pair is kept until they are mended",
-		slog.String("connection", s.name), slog.Any("err", refusal))
-	return s.replace(ctx, rec, claim)
+	landed, err := s.replace(ctx, rec, claim)
+	if landed {
+		s.opts.Log.LogAttrs(ctx, slog.LevelError, "client id or secret refused; the pair is kept until they are mended",
+			slog.String("connection", s.name), slog.Any("err", refusal))
+	}
+	return err
 }
 
 // die gives up the grant that rec stands on (rule 8): only a person can repair it.
 func (s *Source) die(ctx context.Context, rec Record, reason string) error {
-	s.opts.Log.LogAttrs(ctx, slog.LevelError, "grant is dead; a login is required",
-		slog.String("connection", s.name), slog.String("reason", reason), slog.Uint64("version", rec.Version))
-	return s.replace(ctx, rec.wipe(StateLoginRequired, reason), rec)
+	landed, err := s.replace(ctx, rec.wipe(StateLoginRequired, reason), rec)
+	if landed {
+		s.opts.Log.LogAttrs(ctx, slog.LevelError, "grant is dead; a login is required",
+			slog.String("connection", s.name), slog.String("reason", reason), slog.Uint64("version", rec.Version))
+	}
+	return err
 }
 
 // release takes back a claim with which nothing was sent: the record is as it
@@ -254,5 +260,6 @@ func (s *Source) release(after context.Context, loaded, claim Record) error {
 	rec := loaded
 	rec.State, rec.Claim, rec.Client, rec.Reason = StateOK, Claim{}, "", ""
 	rec.Doubt = doubtful(loaded)
-	return s.replace(ctx, rec, claim)
+	_, err := s.replace(ctx, rec, claim)
+	return err
 }

@@ -36,7 +36,12 @@ func (s *Source) report(f *flight, waiters int, err error) {
 	if err != nil {
 		attrs = append(attrs, slog.Any("err", err))
 	}
-	s.opts.Log.LogAttrs(context.Background(), levelOf(f.result), "refresh", attrs...)
+	level := levelOf(f.result)
+	if errors.Is(err, errUnsaved) {
+		level = slog.LevelError
+		attrs = append(attrs, slog.Bool("spooled", s.opts.Spool != nil))
+	}
+	s.opts.Log.LogAttrs(context.Background(), level, "refresh", attrs...)
 }
 
 func resultOf(err error) string {

@@ -19,7 +19,7 @@ func (s *Source) resolve(ctx context.Context, f *flight, rec Record) (outcome, e
 		return again, err
 	}
 	if !alive {
-		return again, s.die(ctx, rec, "a refresh was sent, its answer was lost, and the refresh token is spent")
+		return again, s.die(ctx, rec, s.verdict())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,6 +81,17 @@ func (s *Source) judge(ctx context.Context, rec Record) (alive bool, err error) 
 	return s.introspectTwice(ctx, rec)
 }
 
+// verdict says why judge gave a grant up.
+func (s *Source) verdict() string {
+	switch {
+	case s.opts.OnLostAnswer == Never:
+		return "the answer to a refresh may be lost, and refresh.on_lost_answer is never"
+	case !s.opts.Endpoint.Introspects():
+		return "the answer to a refresh was lost, and there is no introspection to ask whether its token is spent"
+	}
+	return "introspection says that the refresh token is spent, expired or revoked"
+}
+
 // introspectTwice asks whether the refresh token of rec is active, and once more
 // seconds later before it believes that it is not (rule Dead twice).
 func (s *Source) introspectTwice(ctx context.Context, rec Record) (active bool, err error) {
@@ -111,12 +122,9 @@ func (s *Source) repair(ctx context.Context, stored Record) error {
 	rec := s.memory
 	s.mu.Unlock()
 	rec.Doubt = rec.Living()
-	err := s.replaceExactly(ctx, s.follow(rec, stored))
-	switch {
-	case errors.Is(err, ErrConflict):
-		return nil // another pod was first, or the look was stale
-	case err != nil:
-		return err
+	landed, err := s.replace(ctx, rec, stored)
+	if !landed {
+		return err // another pod was first, or the look was stale
 	}
 	s.opts.Metrics.rollbacks.Inc()
 	s.opts.Log.LogAttrs(ctx, slog.LevelError, "store went back in time; repaired from memory, in doubt until resolved",
@@ -125,14 +133,14 @@ func (s *Source) repair(ctx context.Context, stored Record) error {
 	return nil
 }
 
-// replace saves rec over the record that on is. A conflict is no error: another
-// wrote first, and rule 1 follows.
-func (s *Source) replace(ctx context.Context, rec, on Record) error {
-	err := s.replaceExactly(ctx, s.follow(rec, on))
+// replace saves rec over the record that on is, and reports whether it landed. A
+// conflict is no error: another wrote first, and rule 1 follows.
+func (s *Source) replace(ctx context.Context, rec, on Record) (landed bool, err error) {
+	err = s.replaceExactly(ctx, s.follow(rec, on))
 	if errors.Is(err, ErrConflict) {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 // replaceExactly saves rec by compare-and-swap and takes it into memory. An

@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 )
@@ -21,7 +22,10 @@ func (s *Source) rotate(after context.Context, f *flight, claim Record, token To
 	rec.Generation++
 	rec.Previous, rec.Current = claim.Current, FingerprintOf(token.Refresh())
 	rec.Token = token
-	s.hold(&rec)
+	s.mu.Lock()
+	f.rotated = true
+	s.holdLocked(&rec)
+	s.mu.Unlock()
 	if s.opts.Spool != nil {
 		if err := s.opts.Spool.Put(s.name, rec); err != nil {
 			s.opts.Log.LogAttrs(after, slog.LevelError, "pair could not be spooled; it is in memory only until saved",
@@ -49,6 +53,10 @@ func (s *Source) holdLocked(rec *Record) {
 	}
 	s.update(now)
 }
+
+// errUnsaved ends the saving of a pair with the process. What the spool has is
+// saved by the next one.
+var errUnsaved = errors.New("tokens: a pair was issued and could not be saved before the process ended")
 
 // holding reports whether a pair waits to be saved.
 func (s *Source) holding() bool {
@@ -107,9 +115,7 @@ func (s *Source) saveHeld(ctx context.Context, f *flight, own Record) error {
 		}
 		s.troubled(f, err)
 		if pause(ctx, min(backoff(n), storeRetry)) != nil {
-			s.opts.Log.LogAttrs(ctx, slog.LevelError, "a pair was issued and could not be saved before the process ended",
-				slog.String("connection", s.name), slog.Bool("spooled", s.opts.Spool != nil), slog.Any("err", err))
-			return storeError("save the new pair", err)
+			return fmt.Errorf("%w: %w", errUnsaved, err)
 		}
 	}
 }

@@ -133,7 +133,7 @@ func (s *Source) braked(rejected Token) bool {
 	defer s.mu.Unlock()
 	now := time.Now()
 	age := now.Sub(rejected.Issued()).Abs() // another pod's clock may be ahead of ours
-	rotating := s.held == nil && (s.flight != nil || doubtful(s.memory))
+	rotating := s.held == nil && (s.flight != nil && !s.flight.rotated || doubtful(s.memory))
 	return age < brake && !rotating && s.current().SameAccess(rejected) && s.serves(rejected, now)
 }
 
