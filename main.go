@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -37,6 +38,9 @@ import (
 )
 
 func main() {
+	// Package net/http tells it what an upstream sent unasked and, under
+	// GODEBUG=http2debug, every field of every request.
+	stdlog.SetOutput(io.Discard)
 	in := &config.Invocation{Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	os.Exit(conclude(in.Stderr, program.Run(context.Background(), in, os.Args[1:])))
 }
@@ -60,7 +64,8 @@ var program = config.Program{
 // serve runs the sidecar until a signal comes.
 func serve(ctx context.Context, in *config.Invocation) error {
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGPIPE) // who reads the log may go: a pair on its way must not go with it
 	defer signal.Stop(signals)
 	c, err := in.Load()
 	if err != nil {
@@ -169,7 +174,7 @@ func importToken(ctx context.Context, in *config.Invocation) error {
 	if in.Has("replace") {
 		install = all.Replace
 	}
-	if fp := tokens.FingerprintOf(refresh); rec.Living() && (fp == rec.Root || fp == rec.Current || fp == rec.Previous) {
+	if rec.StandsOn(tokens.FingerprintOf(refresh)) {
 		done = "left alone: the connection already stands on its grant"
 	}
 	if err := errors.Join(install(ctx, name, refresh), all.Close(ctx)); err != nil {

@@ -131,7 +131,7 @@ func (in *Invocation) parse(c Command, args []string) error {
 			f.PrintDefaults()
 			return err
 		case err != nil:
-			return Usage("%s: %v", c.Name, err)
+			return Usage("%s: a flag that it does not know, or a value that it does not take", c.Name) // package flag would repeat it
 		case f.NArg() == 0:
 			if len(operands) > 1 || len(operands) == 1 && c.Operand == "" {
 				return Usage("%s: too many arguments", c.Name)

@@ -44,10 +44,10 @@ func TestWrongUsageIsNotRepeated(t *testing.T) {
 		"hunter2":              "unknown command (wrong usage)",
 		"serve hunter2":        "serve: too many arguments (wrong usage)",
 		"import hunter2 acme":  "import: too many arguments (wrong usage)",
-		"--nonsense":           "serve: flag provided but not defined: -nonsense (wrong usage)",
-		"serve --replace":      "serve: flag provided but not defined: -replace (wrong usage)",
-		"serve --config":       "serve: flag needs an argument: -config (wrong usage)",
-		"import --replace=huh": `import: invalid boolean value "huh" for -replace: parse error (wrong usage)`,
+		"--nonsense":           "serve: a flag that it does not know, or a value that it does not take (wrong usage)",
+		"serve --replace":      "serve: a flag that it does not know, or a value that it does not take (wrong usage)",
+		"serve --config":       "serve: a flag that it does not know, or a value that it does not take (wrong usage)",
+		"import --replace=huh": "import: a flag that it does not know, or a value that it does not take (wrong usage)",
 	} {
 		_, err := testProgram.parse(new(Invocation), strings.Fields(line))
 		if !errors.Is(err, ErrUsage) || err.Error() != want {

@@ -85,7 +85,7 @@ func (c *Connections) install(ctx context.Context, name string, refresh Secret, 
 	first := firstRecord(refresh, time.Now())
 	vouched := false
 	return s.overwrite(ctx, func(rec Record) (Record, error) {
-		if rec.Living() && (first.Root == rec.Root || first.Root == rec.Current || first.Root == rec.Previous) {
+		if rec.StandsOn(first.Root) {
 			return Record{}, errUnchanged
 		}
 		if err := allow(rec); err != nil {

@@ -89,6 +89,13 @@ func (r Record) Living() bool {
 	return r.State == StateOK || r.State == StateClaimed || r.State == StateClientRejected
 }
 
+// StandsOn reports whether a living record is of the grant that the refresh token
+// with this fingerprint belongs to, as far as the record knows its tokens: the
+// first, the present and the one before.
+func (r Record) StandsOn(refresh Fingerprint) bool {
+	return r.Living() && (refresh == r.Root || refresh == r.Current || refresh == r.Previous)
+}
+
 // Newer reports whether a must win over b (protocol, rule Key). No record is
 // older than any. Records of one grant are ordered by generation, then version;
 // grants by epoch. Versions are never compared across grants or generations: a

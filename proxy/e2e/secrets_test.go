@@ -1,11 +1,15 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io/fs"
+	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -155,5 +159,42 @@ func TestFormsAreFoundInWhatTheyStandFor(t *testing.T) {
 				t.Errorf("not found in %q", text)
 			}
 		}
+	}
+}
+
+// Package net/http writes what an upstream sends unasked to the standard logger,
+// word for word: here it is the bearer.
+func TestUnaskedBytesOfTheUpstreamAreNotLogged(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	closed := make(chan struct{}, 1)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			br := bufio.NewReader(conn)
+			if r, err := http.ReadRequest(br); err == nil {
+				_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				_, _ = fmt.Fprintf(conn, "canary %s", r.Header.Get("Authorization"))
+				_, _ = br.ReadByte() // until the sidecar gives the connection up
+			}
+			_ = conn.Close()
+			closed <- struct{}{}
+		}
+	}()
+	w := newWorld(t, pleosim.Options{}).with("UPSTREAM_URL=http://" + l.Addr().String())
+	w.start().stop()
+	w.grantTo("default")
+	s := w.start()
+	s.want("/x", 200)
+	receive(t, closed)
+	s.stop()
+	if strings.Contains(string(w.written()), "canary") {
+		t.Errorf("unasked bytes are in the output:\n%s", w.written())
 	}
 }

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"encoding/json"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -95,12 +97,54 @@ func TestLingerGoesOnAcceptingUntilItIsQuiet(t *testing.T) {
 	}
 }
 
-func TestInterruptEndsItToo(t *testing.T) {
-	s := newWorld(t, pleosim.Options{}).start()
-	if err := s.cmd.Process.Signal(syscall.SIGINT); err != nil {
+func TestInterruptAndHangUpEndItToo(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		t.Run(signal.String(), func(t *testing.T) {
+			s := newWorld(t, pleosim.Options{}).start()
+			if err := s.cmd.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+			if code := s.wait(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+		})
+	}
+}
+
+// Whoever reads the log goes away. A write to nowhere must not end the process: a
+// pair on its way would go with it.
+func TestReaderOfTheLogMayLeave(t *testing.T) {
+	w := newWorld(t, pleosim.Options{})
+	w.start().stop()
+	w.grantTo("default")
+	read, write, err := os.Pipe()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if code := s.wait(); code != 0 {
-		t.Errorf("exit code %d", code)
+	cmd := w.command("serve")
+	cmd.Stderr = write
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = write.Close()
+	var line struct{ Msg, Listen string }
+	for lines := json.NewDecoder(read); line.Msg != "serving"; {
+		if err := lines.Decode(&line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := read.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if r := get(t.Context(), "http://"+line.Listen+whoami); r.status != 200 {
+			t.Errorf("status %d, %v, with nobody reading the log", r.status, r.err)
+		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("ended with %v", err)
 	}
 }
