@@ -183,10 +183,3 @@ func (c *Connections) passing(name string) *Source {
 	s.closed = true // no flights
 	return s
 }
-
-// remembered returns the newest record this process has seen.
-func (s *Source) remembered() Record {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.memory
-}
