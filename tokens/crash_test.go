@@ -151,7 +151,7 @@ func (p *pod) settles(when string) {
 	p.t.Errorf("no call is served %s: %v", when, err)
 }
 
-var schedules = flag.Int("schedules", 200, "random schedules of a fleet to try")
+var schedules = flag.Int("schedules", 80, "random schedules of a fleet to try")
 var firstSeed = flag.Uint64("seed", 1, "seed of the first schedule; a failure names its own")
 
 // TestRandomFleetsNeverPresentATokenTwice throws crashes, pauses, cuts, lost

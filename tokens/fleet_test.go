@@ -294,6 +294,18 @@ func (s *shelf) failover(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.run++
+	s.lose(n)
+}
+
+// rollback loses the last n writes within the same run, as a restored file does.
+func (s *shelf) rollback(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lose(n)
+}
+
+// lose forgets the last n writes of each record. Callers hold mu.
+func (s *shelf) lose(n int) {
 	for name, history := range s.history {
 		at := max(0, len(history)-n)
 		if at == len(history) {
@@ -307,14 +319,6 @@ func (s *shelf) failover(n int) {
 		s.history[name] = history[:at]
 	}
 	s.wakeAll()
-}
-
-// rollback loses the last n writes within the same run, as a restored file does.
-func (s *shelf) rollback(n int) {
-	s.failover(n)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.run--
 }
 
 // flush empties the shelf without a restart, as FLUSHALL does.
