@@ -65,7 +65,9 @@ func TestNetworkConnectionsAreReused(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if len(from) > callers {
+	// One each, and some more: a network connection comes back to the pool a moment
+	// after its answer has been read. With the default pool of two it is over 100.
+	if len(from) > 2*callers {
 		t.Errorf("%d network connections for %d callers", len(from), callers)
 	}
 }
