@@ -16,7 +16,8 @@ import (
 )
 
 // helperEnv makes this test binary a process that uses a lock: "hold DIR" says
-// so and keeps the lock until its input ends, "count DIR" counts to countTo.
+// so and keeps the lock until its input ends, "count DIR" counts to countTo,
+// "hold-redis SOCKET" holds one that can be lost.
 const helperEnv = "PLEO_SIDECAR_LOCK_TEST_HELPER"
 
 // countTo is how often a counting process takes the lock.
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) {
 	if !ok {
 		os.Exit(m.Run())
 	}
-	run := map[string]func(string) error{"hold": holdUntilEOF, "count": countUnderLock}[task]
+	run := map[string]func(string) error{"hold": holdUntilEOF, "count": countUnderLock, "hold-redis": holdInRedis}[task]
 	if err := run(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -79,7 +80,15 @@ func helper(t *testing.T, task, dir string) *exec.Cmd {
 // returns it with the input whose end makes it release.
 func startHolder(t *testing.T, dir string) (*exec.Cmd, io.Closer) {
 	t.Helper()
-	cmd := helper(t, "hold", dir)
+	cmd, in, _ := startTask(t, "hold", dir)
+	return cmd, in
+}
+
+// startTask is startHolder for any task that holds a lock and says so. It also
+// returns what the process says further.
+func startTask(t *testing.T, task, where string) (*exec.Cmd, io.Closer, *bufio.Reader) {
+	t.Helper()
+	cmd := helper(t, task, where)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -92,10 +101,11 @@ func startHolder(t *testing.T, dir string) (*exec.Cmd, io.Closer) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
+	said := bufio.NewReader(out)
+	if line, err := said.ReadString('\n'); line != "held\n" {
 		t.Fatalf("the helper says %q, %v", line, err)
 	}
-	return cmd, in
+	return cmd, in, said
 }
 
 func TestKilledHolderFreesItsFile(t *testing.T) {
