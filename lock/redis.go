@@ -53,7 +53,7 @@ type RedisOptions struct {
 // the lock is another's, and a sixth of the lease before its end while Redis
 // says nothing.
 //
-// A caller that gives up waiting may be kept for two exchanges with Redis, each
+// A caller that gives up waiting may be kept for three exchanges with Redis, each
 // bounded by the client and by 2 s: an unanswered request may have obtained the
 // lock, which would then be nobody's until its lease ends.
 type Redis struct {

@@ -19,8 +19,8 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// rights are the least that a user of this Redis needs: those of the lock, out
-// of the list in the README.
+// rights are the least that a lock needs of its Redis user, as the README has
+// them.
 const rights = "on >password resetkeys ~pleo-sidecar:* resetchannels -@all +hello +auth +ping +client|setname" +
 	" +eval +evalsha +script|load +get +mget +mset +msetnx +getrange +pexpire +pttl +del"
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,8 +28,12 @@ type fakeServer struct {
 	t *testing.T
 
 	mu    sync.Mutex // guards fault
-	fault func(cmd string, pass func() error) error
+	fault fault
 }
+
+// fault stands in for the exchange of one command, "obtain", "extend" or
+// "release". It has the exchange by calling pass.
+type fault func(ctx context.Context, cmd string, pass func() error) error
 
 // inBubble runs test in a bubble with a Redis in it.
 func inBubble(t *testing.T, test func(t *testing.T, s *fakeServer)) {
@@ -50,9 +55,8 @@ func (s *fakeServer) locker(opts RedisOptions) *Redis {
 	return NewRedis(client, opts)
 }
 
-// breakWith puts fault before every command from then on. It gets "obtain",
-// "extend" or "release", and passes the command on by calling pass.
-func (s *fakeServer) breakWith(fault func(cmd string, pass func() error) error) {
+// breakWith puts fault before every command from then on. Nil mends all.
+func (s *fakeServer) breakWith(fault fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = fault
@@ -75,15 +79,28 @@ func (s *fakeServer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if fault == nil || !ok {
 			return pass()
 		}
-		return fault(script, pass)
+		return fault(ctx, script, pass)
+	}
+}
+
+// learnScripts makes the server know the scripts, so that each command is one
+// exchange.
+func (s *fakeServer) learnScripts() {
+	s.t.Helper()
+	err := s.locker(RedisOptions{}).Do(s.t.Context(), "acme", func(context.Context) error {
+		time.Sleep(defaultLease / 2)
+		return nil
+	})
+	if err != nil {
+		s.t.Fatal(err)
 	}
 }
 
 // dropAnswers lets count commands cmd through and loses their answers.
-func dropAnswers(cmd string, count int) func(string, func() error) error {
-	return func(got string, pass func() error) error {
+func dropAnswers(cmd string, count int) fault {
+	return func(_ context.Context, got string, pass func() error) error {
 		err := pass()
-		if got == cmd && count > 0 && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+		if got == cmd && count > 0 {
 			count--
 			return io.ErrUnexpectedEOF
 		}
@@ -180,7 +197,8 @@ func TestRedisSilenceEndsTheContextBeforeTheLease(t *testing.T) {
 				l := s.locker(RedisOptions{Log: slog.New(slog.NewTextHandler(&logged, nil))})
 				err := l.Do(t.Context(), "acme", func(ctx context.Context) error {
 					start := time.Now()
-					s.breakWith(func(string, func() error) error { return fault() })
+					var asked atomic.Int32
+					s.breakWith(func(context.Context, string, func() error) error { asked.Add(1); return fault() })
 					<-ctx.Done()
 					if got, want := time.Since(start), defaultLease-defaultLease/6; got != want || context.Cause(ctx) != ErrLost {
 						t.Errorf("the context ended with %v after %v, want ErrLost after %v", context.Cause(ctx), got, want)
@@ -188,10 +206,19 @@ func TestRedisSilenceEndsTheContextBeforeTheLease(t *testing.T) {
 					if !s.Exists(acmeKey) {
 						t.Error("the lease had ended before the context did")
 					}
+					time.Sleep(time.Second) // an attempt may have begun at that very instant
+					before := asked.Load()
+					time.Sleep(defaultLease)
+					if n := asked.Load() - before; n != 0 {
+						t.Errorf("%d attempts to extend a lost lease", n)
+					}
 					return nil
 				})
 				if err != nil {
 					t.Errorf("Do = %v, want nil: the function ran and was content", err)
+				}
+				if n := strings.Count(logged.String(), "cannot be extended"); name == "errors" && n != 1 {
+					t.Errorf("logged %d times that the lock cannot be extended, want once", n)
 				}
 				if !strings.Contains(logged.String(), "lock was lost") || !strings.Contains(logged.String(), "connection=acme") {
 					t.Errorf("logged %q, want that the lock was lost", logged.String())
@@ -205,7 +232,7 @@ func TestRedisThatComesBackInTimeKeepsTheLease(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeServer) {
 		err := s.locker(RedisOptions{}).Do(t.Context(), "acme", func(ctx context.Context) error {
 			for range 5 {
-				s.breakWith(func(string, func() error) error { return io.ErrUnexpectedEOF })
+				s.breakWith(func(context.Context, string, func() error) error { return io.ErrUnexpectedEOF })
 				time.Sleep(defaultLease * 3 / 4)
 				s.breakWith(nil)
 				time.Sleep(defaultLease / 20)
@@ -232,10 +259,87 @@ func TestRedisStopsExtendingWhenDoReturns(t *testing.T) {
 	})
 }
 
+func TestRedisExchangeThatHangsIsGivenUp(t *testing.T) {
+	for _, cmd := range []string{"obtain", "extend", "release"} {
+		t.Run(cmd, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, s *fakeServer) {
+				hung := false
+				s.breakWith(func(ctx context.Context, got string, pass func() error) error {
+					if got != cmd || hung {
+						return pass()
+					}
+					hung = true
+					<-ctx.Done()
+					return ctx.Err()
+				})
+				start := time.Now()
+				err := s.locker(RedisOptions{}).Do(t.Context(), "acme", func(ctx context.Context) error {
+					time.Sleep(2 * defaultLease)
+					return context.Cause(ctx)
+				})
+				if late := time.Since(start) - 2*defaultLease; err != nil || !hung || late > longestTrip {
+					t.Errorf("Do = %v, %v late; want %v at most", err, late, longestTrip)
+				}
+			})
+		})
+	}
+}
+
+func TestRedisDoWaitsForAnExtensionUnderWay(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *fakeServer) {
+		var asked, answered bool
+		s.breakWith(func(_ context.Context, cmd string, pass func() error) error {
+			if cmd == "extend" {
+				asked = true
+				time.Sleep(time.Second)
+				answered = true
+			}
+			return pass()
+		})
+		err := s.locker(RedisOptions{}).Do(t.Context(), "acme", func(context.Context) error {
+			time.Sleep(defaultLease/3 + time.Millisecond)
+			return nil
+		})
+		if err != nil || !asked || !answered || s.Exists(acmeKey) {
+			t.Errorf("Do = %v, extension begun %v, ended %v, key left behind: %v", err, asked, answered, s.Exists(acmeKey))
+		}
+	})
+}
+
+// An extension counts from before its question: one whose answer took long
+// leaves less of the lease than a whole one.
+func TestRedisSlowExtensionPutsDoubtOffByLess(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *fakeServer) {
+		s.learnScripts()
+		const slow = defaultLease / 4
+		extended := 0
+		err := s.locker(RedisOptions{}).Do(t.Context(), "acme", func(ctx context.Context) error {
+			start := time.Now()
+			s.breakWith(func(_ context.Context, _ string, pass func() error) error {
+				if extended++; extended > 1 {
+					return io.ErrUnexpectedEOF
+				}
+				err := pass()
+				time.Sleep(slow)
+				return err
+			})
+			<-ctx.Done()
+			if got, want := time.Since(start), defaultLease/3+defaultLease-defaultLease/6; got != want {
+				t.Errorf("the context ended after %v, want %v", got, want)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Errorf("Do = %v", err)
+		}
+	})
+}
+
 func TestRedisLostAnswersAreAskedForAgain(t *testing.T) {
 	for _, cmd := range []string{"obtain", "extend", "release"} {
 		t.Run(cmd, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, s *fakeServer) {
+				s.learnScripts()
 				s.breakWith(dropAnswers(cmd, 1))
 				start := time.Now()
 				err := s.locker(RedisOptions{}).Do(t.Context(), "acme", func(ctx context.Context) error {
@@ -252,6 +356,7 @@ func TestRedisLostAnswersAreAskedForAgain(t *testing.T) {
 
 func TestRedisWithoutAnswerRunsNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeServer) {
+		s.learnScripts()
 		s.breakWith(dropAnswers("obtain", 2))
 		err := s.locker(RedisOptions{}).Do(t.Context(), "acme", func(context.Context) error {
 			t.Error("the function ran")
@@ -268,11 +373,14 @@ func TestRedisAnswerForACallerThatGaveUpIsReleased(t *testing.T) {
 	for name, count := range map[string]int{"in time": 0, "lost once": 1} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, s *fakeServer) {
-				ctx, cancel := context.WithCancel(t.Context())
+				s.learnScripts()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
 				drop := dropAnswers("obtain", count)
-				s.breakWith(func(cmd string, pass func() error) error {
-					cancel()
-					return drop(cmd, pass)
+				s.breakWith(func(exchange context.Context, cmd string, pass func() error) error {
+					err := drop(exchange, cmd, pass)
+					<-ctx.Done()
+					return err
 				})
 				err := s.locker(RedisOptions{}).Do(ctx, "acme", nil)
 				if !errors.Is(err, ErrNotHeld) || errors.Is(err, ErrUnavailable) || s.Exists(acmeKey) {
@@ -287,7 +395,7 @@ func TestRedisAwayTellsACallerWhoseContextEndedJustThat(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeServer) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		s.breakWith(func(string, func() error) error {
+		s.breakWith(func(context.Context, string, func() error) error {
 			<-ctx.Done()
 			return context.DeadlineExceeded
 		})
@@ -302,11 +410,9 @@ func TestRedisAwayTellsACallerWhoseContextEndedJustThat(t *testing.T) {
 // lock that another may hold by the time the function begins.
 func TestRedisAnswerThatTookTheLeaseRunsNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *fakeServer) {
-		if err := s.locker(RedisOptions{}).Do(t.Context(), "acme", content); err != nil {
-			t.Fatal(err) // with this Redis has the scripts
-		}
+		s.learnScripts()
 		slow := 3
-		s.breakWith(func(cmd string, pass func() error) error {
+		s.breakWith(func(_ context.Context, cmd string, pass func() error) error {
 			err := pass()
 			if cmd == "obtain" && slow > 0 {
 				slow--
