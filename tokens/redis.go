@@ -42,10 +42,10 @@ const (
 // the master is lost.
 var errNotAcknowledged = errors.New("not acknowledged by enough replicas")
 
-// Redis is a Store and an Index in Redis 6.2 or later, or Valkey, shared by a
-// fleet. Each record is a hash without expiry at <prefix>:{<connection>}:record,
-// and each change of one is published on the channel <prefix>:events. It takes
-// sealed records only.
+// Redis is a Store and an Index in Redis, shared by a fleet. The tests run on
+// Redis 7.0; nothing in the scripts is younger than 6.2. Each record is a hash
+// without expiry at <prefix>:{<connection>}:record, and each change of one is
+// published on the channel <prefix>:events. It takes sealed records only.
 //
 // A run is one term of one Redis process as a master, so a restart and a failover
 // are both another run. Both operations are scripts, asked of a master only and
@@ -60,14 +60,14 @@ var errNotAcknowledged = errors.New("not acknowledged by enough replicas")
 //
 // # Least rights
 //
-// The ACL user needs no more than this, and each rule is needed:
+// The ACL user needs no more than this:
 //
 //	resetkeys ~<prefix>:* resetchannels &<prefix>:* -@all
 //	+hello +auth +ping +eval +info +hgetall +hmget +hset +persist +exists
 //	+publish +subscribe +scan
 //
 // and +select for a database other than 0, +wait for WaitReplicas, and
-// +cluster|slots +cluster|shards +command in a cluster. Without +info nothing is
+// +cluster|slots +command in a cluster. Without +info nothing is
 // read or written: a failover could not be told from a stable Redis. The lock has
 // rules of its own.
 type Redis struct {

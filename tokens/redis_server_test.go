@@ -29,6 +29,7 @@ type redisServer struct {
 	*redis.Client // as the default user, who may do everything
 	dir           string
 	socket        string
+	sentinel      bool
 	process       *exec.Cmd
 	output        sync.WaitGroup
 }
@@ -42,13 +43,15 @@ func startRedis(t *testing.T, config ...string) *redisServer {
 	}
 	dir, err := os.MkdirTemp("", "redis") // a socket's path must be short
 	must(t, err)
-	s := &redisServer{dir: dir, socket: filepath.Join(dir, "s")}
+	s := &redisServer{dir: dir, socket: filepath.Join(dir, "s"), sentinel: slices.ContainsFunc(config, isSentinel)}
 	s.Client = redis.NewClient(&redis.Options{Network: "unix", Addr: s.socket, MaxRetries: -1, DisableIdentity: true})
 	if !slices.ContainsFunc(config, func(line string) bool { return strings.HasPrefix(line, "port ") }) {
 		config = append(config, "port 0")
 	}
-	config = append(config, "unixsocket "+s.socket, "dir "+dir, `save ""`, "daemonize no", "bind 127.0.0.1",
-		"repl-diskless-sync-delay 0", "repl-ping-replica-period 1")
+	config = append(config, "unixsocket "+s.socket, "dir "+dir, "daemonize no", "bind 127.0.0.1")
+	if !s.sentinel {
+		config = append(config, `save ""`, "repl-diskless-sync-delay 0", "repl-ping-replica-period 1")
+	}
 	must(t, os.WriteFile(filepath.Join(dir, "conf"), []byte(strings.Join(config, "\n")), 0o600))
 	s.start(t)
 	t.Cleanup(func() {
@@ -59,10 +62,16 @@ func startRedis(t *testing.T, config ...string) *redisServer {
 	return s
 }
 
+func isSentinel(line string) bool { return strings.HasPrefix(line, "sentinel ") }
+
 // start returns when the server takes network connections.
 func (s *redisServer) start(t *testing.T) {
 	t.Helper()
-	s.process = exec.Command("redis-server", filepath.Join(s.dir, "conf"))
+	args := []string{filepath.Join(s.dir, "conf")}
+	if s.sentinel {
+		args = append(args, "--sentinel")
+	}
+	s.process = exec.Command("redis-server", args...)
 	out, err := s.process.StdoutPipe()
 	must(t, err)
 	must(t, s.process.Start())
@@ -70,7 +79,7 @@ func (s *redisServer) start(t *testing.T) {
 	var said []string
 	for lines.Scan() {
 		said = append(said, lines.Text())
-		if strings.Contains(lines.Text(), "eady to accept connections") {
+		if strings.Contains(lines.Text(), "eady to accept connections") || strings.Contains(lines.Text(), "+monitor master") {
 			s.output.Go(func() { _, _ = io.Copy(io.Discard, out) })
 			return
 		}
@@ -163,6 +172,7 @@ func freePorts(t *testing.T, n int) []int {
 type redisLink struct {
 	losing atomic.Int32 // replies to saves that are still to be lost
 	saves  atomic.Int32 // sent
+	waits  atomic.Int32 // sent behind a save, by the same network connection
 
 	mu    sync.Mutex
 	isCut bool
@@ -220,6 +230,9 @@ func (c *redisConn) SyscallConn() (syscall.RawConn, error) {
 func (c *redisConn) Write(b []byte) (int, error) {
 	if bytes.Contains(b, []byte("'PERSIST'")) { // only the save script has it
 		c.link.saves.Add(1)
+		if bytes.Contains(b, []byte("\r\nWAIT\r\n")) {
+			c.link.waits.Add(1)
+		}
 		c.lose.Store(c.link.losing.Add(-1) >= 0)
 	}
 	return c.Conn.Write(b)

@@ -133,7 +133,8 @@ func TestSaveIsNotDoneBeforeReplicasHaveIt(t *testing.T) {
 	master := startRedis(t, fmt.Sprint("port ", port), "user least "+leastRights+" +wait")
 	replica := startRedis(t)
 	replica.replicate(t, port)
-	waiting := func(o *tokens.RedisOptions) { asLeast(o); o.WaitReplicas = 1 }
+	link := &redisLink{}
+	waiting := func(o *tokens.RedisOptions) { asLeast(o); via(link)(o); o.WaitReplicas = 1 }
 	r := openRedis(t, master, waiting)
 	acknowledged := next(mustLoad(t, r))
 	eventually(t, "the replica takes part", func() bool { return r.Save(t.Context(), "acme", acknowledged) == nil })
@@ -156,6 +157,21 @@ func TestSaveIsNotDoneBeforeReplicasHaveIt(t *testing.T) {
 	if got := replica.HGet(t.Context(), "sidecar:{acme}:record", "attempt").Val(); got != rec.Attempt {
 		t.Error("the replica lacks a record that was acknowledged")
 	}
+	if saves, waits := link.saves.Load(), link.waits.Load(); waits != saves {
+		t.Errorf("%d saves, %d with a WAIT on the same network connection", saves, waits)
+	}
+}
+
+func TestAttemptOfAFormerRunSaysNothing(t *testing.T) {
+	t.Parallel()
+	m := newMiniredis(t)
+	r := openRedisAt(t, m.Addr())
+	first := next(mustLoad(t, r))
+	must(t, r.Save(t.Context(), "acme", first))
+	m.Server().SetPreHook(infoHook("two"))
+	again := next(mustLoad(t, r))
+	again.Attempt, again.Seen.Version = first.Attempt, 0
+	wantConflict(t, r.Save(t.Context(), "acme", again))
 }
 
 func TestReplicaIsNeitherReadNorWritten(t *testing.T) {

@@ -13,8 +13,8 @@ if not old[1] and redis.call('EXISTS', KEYS[1]) == 1 then
 end
 local ours = old[2] == ARGV[3] and old[3] == now
 if not ours and (old[1] or '0') ~= ARGV[2] then return 0 end
--- Our own attempt is written again, because WAIT speaks only of what its own
--- network connection has written.
+-- Our own attempt is written again, because from Redis 7.2 on WAIT speaks only of
+-- what its own network connection has written.
 -- PERSIST takes away an expiry that somebody set, and it comes first because it
 -- needs no memory: a full Redis refuses HSET only as the first write of a script.
 -- A DEL would do for that too, but an HSET that was then refused, say by an ACL,
