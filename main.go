@@ -30,6 +30,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/redis/go-redis/v9"
 
 	"pleo-sidecar/config"
 	"pleo-sidecar/lock"
@@ -41,9 +42,16 @@ func main() {
 	// Package net/http tells it what an upstream sent unasked and, under
 	// GODEBUG=http2debug, every field of every request.
 	stdlog.SetOutput(io.Discard)
+	redis.SetLogger(silent{})
 	in := &config.Invocation{Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	os.Exit(conclude(in.Stderr, program.Run(context.Background(), in, os.Args[1:])))
 }
+
+// silent keeps go-redis off standard error: what it would write, it also returns.
+type silent struct{}
+
+// Printf discards.
+func (silent) Printf(context.Context, string, ...any) {}
 
 var program = config.Program{
 	About: "Pleo-sidecar adds Pleo's bearer token to the calls of an app, and keeps it fresh.",
@@ -72,10 +80,11 @@ func serve(ctx context.Context, in *config.Invocation) error {
 		return err
 	}
 	log := c.Log.Logger(in.Stderr)
-	s, err := openStorage(c.Store)
+	s, err := openStorage(c, log)
 	if err != nil {
 		return err
 	}
+	defer s.close()
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	all, err := newConnections(c, s, log, tokens.NewMetrics(metrics))
@@ -116,9 +125,14 @@ func serve(ctx context.Context, in *config.Invocation) error {
 }
 
 // startable refuses a store of which no pair can be opened, tells of single
-// records, and returns how many connections there are.
+// records, and returns how many connections there are. A store on another machine
+// may be away: it is ready when the store has answered.
 func startable(ctx context.Context, s storage, log *slog.Logger) (int, error) {
 	all, err := tokens.Survey(ctx, s.store, s.index)
+	if err != nil && s.shared {
+		log.Warn("store cannot be read yet; not ready until it can", "err", err)
+		return 0, nil
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -158,10 +172,11 @@ func importToken(ctx context.Context, in *config.Invocation) error {
 	if err != nil {
 		return config.Usage("import: standard input %v", err)
 	}
-	s, err := openLasting(c.Store)
+	s, err := openLasting(c)
 	if err != nil {
 		return err
 	}
+	defer s.close()
 	all, err := newConnections(c, s, nil, nil)
 	if err != nil {
 		return err
@@ -190,10 +205,11 @@ func status(ctx context.Context, in *config.Invocation) error {
 	if err != nil {
 		return err
 	}
-	s, err := openLasting(c.Store)
+	s, err := openLasting(c)
 	if err != nil {
 		return err
 	}
+	defer s.close()
 	found, err := tokens.Survey(ctx, s.store, s.index)
 	if err != nil {
 		return err
@@ -261,10 +277,11 @@ func checkStore(ctx context.Context, c config.Config) (found []tokens.Finding) {
 	if !ready {
 		return found // nothing is made here
 	}
-	s, err := openStorage(c.Store)
+	s, err := openStorage(c, nil)
 	if err != nil {
 		return append(found, tokens.Finding{What: "store", Err: err, Advice: "serve refuses to start like this"})
 	}
+	defer s.close()
 	if s.keys != nil {
 		found = append(found, tokens.Finding{What: "key ring", Text: fmt.Sprintf("key ids %v; the first seals", s.keys)})
 	}
@@ -338,38 +355,90 @@ type storage struct {
 	locker lock.Locker
 	spool  *tokens.Spool   // nil: none
 	keys   *tokens.Keyring // nil: none
+	shared bool            // with other machines
+	opened []io.Closer
 }
 
-// openStorage opens the store of c. Folders that are missing are made.
-func openStorage(c config.Store) (s storage, err error) {
+// close closes the network connections of s, when nothing uses them any more.
+func (s storage) close() {
+	for _, c := range s.opened {
+		_ = c.Close()
+	}
+}
+
+// openStorage opens the store of c. Folders that are missing are made. log may be
+// nil.
+func openStorage(c config.Config, log *slog.Logger) (s storage, err error) {
 	var keys []tokens.Secret
-	for _, key := range c.Encryption.Keys {
+	for _, key := range c.Store.Encryption.Keys {
 		keys = append(keys, secret(key))
 	}
-	if len(keys) > 0 || c.SpoolDir != "" {
+	if len(keys) > 0 || c.Store.SpoolDir != "" {
 		if s.keys, err = tokens.NewKeyring(keys...); err != nil {
 			return s, mistake("store.encryption.keys", "%s", plain(err))
 		}
 	}
-	switch c.Kind {
-	case "memory":
-		m := tokens.NewMemory()
-		s.store, s.index, s.locker = m, m, lock.NewLocal()
-	case "file":
-		f, err := tokens.NewFile(c.File.Dir)
-		if err != nil {
-			return s, fmt.Errorf("store.file.dir: %w", err)
-		}
-		s.store, s.index, s.locker = tokens.Seal(f, s.keys), f, lock.NewFile(c.File.Dir)
-	default:
-		return s, mistake("store.kind", "is %s, and this build has no such store: use file", c.Kind)
-	}
-	if c.SpoolDir != "" {
-		if s.spool, err = tokens.NewSpool(c.SpoolDir, s.keys); err != nil {
+	if c.Store.SpoolDir != "" {
+		if s.spool, err = tokens.NewSpool(c.Store.SpoolDir, s.keys); err != nil {
 			return s, fmt.Errorf("store.spool_dir: %w", err)
 		}
 	}
+	switch c.Store.Kind {
+	case "memory":
+		m := tokens.NewMemory()
+		s.store, s.index, s.locker = m, m, lock.NewLocal()
+		return s, nil
+	case "file":
+		f, err := tokens.NewFile(c.Store.File.Dir)
+		if err != nil {
+			return s, fmt.Errorf("store.file.dir: %w", err)
+		}
+		s.store, s.index, s.locker = tokens.Seal(f, s.keys), f, lock.NewFile(c.Store.File.Dir)
+		return s, nil
+	case "redis":
+		return s.inRedis(c, log)
+	}
+	return s, mistake("store.kind", "is %s, which no store is", c.Store.Kind)
+}
+
+// inRedis returns s with its records and locks in the Redis of c, each over
+// network connections of its own: a lock that cannot be extended in time is lost.
+func (s storage) inRedis(c config.Config, log *slog.Logger) (storage, error) {
+	r := c.Store.Redis
+	trust, err := r.TLS.Client()
+	if err != nil {
+		return s, mistake("store.redis.tls", "%v", err)
+	}
+	o := tokens.RedisOptions{
+		Mode: tokens.RedisMode(r.Mode), Addrs: r.Addrs, MasterName: r.MasterName, Username: r.Username, DB: r.DB,
+		KeyPrefix: r.KeyPrefix, TLS: trust, WaitReplicas: r.WaitReplicas, Log: log,
+	}
+	if !r.Password.IsZero() {
+		o.Password = func(context.Context) (tokens.Secret, error) {
+			password, err := r.ReadPassword()
+			return secret(password), err
+		}
+	}
+	records, err := tokens.NewRedis(o)
+	if err != nil {
+		return s, mistake("store.redis", "%s", plain(err))
+	}
+	locks, err := o.Client()
+	if err != nil {
+		return s, mistake("store.redis", "%s", plain(err))
+	}
+	s.store, s.index, s.shared, s.opened = tokens.Seal(records, s.keys), records, true, []io.Closer{records, locks}
+	s.locker = lock.NewRedis(locks, lock.RedisOptions{
+		KeyPrefix: r.KeyPrefix, Lease: 3 * c.Refresh.Timeout, Holder: hostname(), Log: log,
+	})
 	return s, nil
+}
+
+// hostname is what this process is called, only for people to read. In Kubernetes
+// it is the pod's.
+func hostname() string {
+	name, _ := os.Hostname()
+	return name
 }
 
 // folder is one that openStorage would make.
@@ -387,16 +456,16 @@ func folders(c config.Store) (all []folder) {
 
 // openLasting opens a store for a command that works beside serve. It makes no
 // folder: started in another place, or by another user, it would make a wrong one.
-func openLasting(c config.Store) (storage, error) {
-	if c.Kind == "memory" {
+func openLasting(c config.Config) (storage, error) {
+	if c.Store.Kind == "memory" {
 		return storage{}, mistake("store.kind", "is memory, which only serve itself can see")
 	}
-	for _, f := range folders(c) {
+	for _, f := range folders(c.Store) {
 		if _, err := os.Stat(f.dir); errors.Is(err, fs.ErrNotExist) {
 			return storage{}, fmt.Errorf("%s: %w: serve makes it; a relative path begins where a program is started", f.key, err)
 		}
 	}
-	return openStorage(c)
+	return openStorage(c, nil)
 }
 
 func newEndpoint(c config.OAuth, log *slog.Logger) (*tokens.Endpoint, error) {
@@ -418,15 +487,14 @@ func newConnections(c config.Config, s storage, log *slog.Logger, metrics *token
 	if err != nil {
 		return nil, err
 	}
-	pod, _ := os.Hostname() // only for people to read
 	return tokens.New(tokens.Options{
-		Store: s.store, Index: s.index, Locker: s.locker, Endpoint: e, Spool: s.spool,
+		Store: s.store, Index: s.index, Locker: s.locker, Endpoint: e, Spool: s.spool, SharedStore: s.shared,
 		Default: c.Connections.Default, Seed: secret(c.Connections.SeedRefreshToken),
 		Timing: tokens.Timing{
 			Lead: c.Refresh.Lead, Timeout: c.Refresh.Timeout, MaxWait: c.Refresh.MaxWait, KeepAlive: c.Refresh.KeepAlive,
 			SendWindow: c.Refresh.SendWindow, NetworkLife: c.Refresh.NetworkLife, Attempts: c.Refresh.Attempts,
 		},
-		OnLostAnswer: tokens.Policy(c.Refresh.OnLostAnswer), Pod: pod, Log: log, Metrics: metrics,
+		OnLostAnswer: tokens.Policy(c.Refresh.OnLostAnswer), Pod: hostname(), Log: log, Metrics: metrics,
 	})
 }
 

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 )
 
 var errNoCertificate = errors.New("holds no certificate in PEM")
@@ -47,4 +49,32 @@ func readRoots(file string) (*x509.CertPool, error) {
 		return nil, errNoCertificate
 	}
 	return roots, nil
+}
+
+// Client returns what a client needs to reach Redis by TLS, nil when TLS is not
+// enabled. Its certificate is read for each handshake, so that one that was
+// renewed needs no restart.
+func (t TLS) Client() (*tls.Config, error) {
+	if !t.Enabled {
+		return nil, nil
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.CAFile != "" {
+		roots, err := readRoots(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("ca_file: %s: %w", t.CAFile, err)
+		}
+		c.RootCAs = roots
+	}
+	if t.CertFile == "" {
+		return c, nil
+	}
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		return &pair, err
+	}
+	if _, err := c.GetClientCertificate(nil); err != nil {
+		return nil, fmt.Errorf("cert_file, key_file: %w", err)
+	}
+	return c, nil
 }

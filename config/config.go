@@ -174,7 +174,7 @@ func (r Refresh) Quiet() time.Duration { return r.SendWindow + r.NetworkLife }
 
 // Store is where connections live.
 type Store struct {
-	// Kind is file (one process), redis (a fleet), or memory (trying it out:
+	// Kind is file (one machine), redis (a fleet), or memory (trying it out:
 	// every grant is lost at exit).
 	Kind string `key:"kind"`
 
@@ -213,7 +213,8 @@ type Redis struct {
 	// Password of that user. Empty means none.
 	Password Secret `key:"password"`
 
-	// PasswordFile names a file that holds Password. It is read at the start.
+	// PasswordFile names a file that holds Password. It is read for each
+	// network connection: a rotated password needs no restart.
 	PasswordFile string `key:"password_file"`
 
 	// DB is the number of the database. A cluster has only 0.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -106,4 +107,16 @@ func readInto(field reflect.Value, path string) error {
 	text, err := readLine(path)
 	field.Set(reflect.ValueOf(NewSecret(text)))
 	return err
+}
+
+// ReadPassword returns Password, read anew if it is in PasswordFile.
+func (r Redis) ReadPassword() (Secret, error) {
+	if r.PasswordFile == "" {
+		return r.Password, nil
+	}
+	text, err := readLine(r.PasswordFile)
+	if err != nil {
+		return Secret{}, fmt.Errorf("%s: %w", r.PasswordFile, err)
+	}
+	return NewSecret(text), nil
 }

@@ -64,7 +64,7 @@ func CheckLock(ctx context.Context, locker lock.Locker, connection string) []Fin
 	defer cancel()
 	err := locker.Do(ctx, connection, func(context.Context) error { return nil })
 	if err != nil {
-		return []Finding{{What: "lock", Err: err, Advice: "a refresh is running, or the file system has no locks (flock)"}}
+		return []Finding{{What: "lock", Err: err, Advice: "a refresh is running, the file system has no locks (flock), or Redis is away or refuses them (ACL, memory)"}}
 	}
 	return nil
 }
@@ -73,14 +73,18 @@ func CheckLock(ctx context.Context, locker lock.Locker, connection string) []Fin
 func CheckStore(ctx context.Context, store Store, index Index) (found []Finding) {
 	all, err := Survey(ctx, store, index)
 	if err != nil {
-		return []Finding{{What: "store", Err: err, Advice: "the folder must be readable"}}
+		return []Finding{{What: "store", Err: err, Advice: "serve must be able to read it"}}
 	}
 	found = append(found, Finding{What: "store", Text: fmt.Sprintf("%v, %d connections", index, len(all))})
+	if _, ok := index.(*Redis); ok {
+		found = append(found, Finding{What: "store", Doubtful: true,
+			Text: "maxmemory-policy (noeviction is needed), persistence (appendonly) and replicas were not looked at"})
+	}
 	for _, s := range all {
 		f := Finding{What: fmt.Sprintf("connection %q", s.Connection)}
 		switch st := s.Record.State; {
 		case s.Err != nil:
-			f.Err, f.Advice = s.Err, "restore the file from a backup, or move it away and log in again"
+			f.Err, f.Advice = s.Err, "move the record away, and log in again"
 		case st == StateLoginRequired, st == StateClientRejected:
 			f.Doubtful, f.Text = true, strings.ReplaceAll(string(st), "_", " ")+": "+s.Record.Reason
 		default:

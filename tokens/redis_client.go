@@ -75,19 +75,32 @@ type RedisOptions struct {
 // NewRedis returns the store in a Redis. It makes no network connection: a Redis
 // that is away shows with the first Load. Close it when all work is done.
 func NewRedis(o RedisOptions) (*Redis, error) {
+	client, err := o.Client()
+	if err != nil {
+		return nil, err
+	}
+	return &Redis{options: o, client: client, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler))}, nil
+}
+
+// Client returns a client of the same Redis for another use, such as a lock. It
+// has network connections of its own, and whoever asked for it closes it.
+func (o RedisOptions) Client() (redis.UniversalClient, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	r := &Redis{options: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler))}
 	switch o.Mode {
 	case RedisSentinel:
-		r.client = redis.NewFailoverClient(o.sentinel())
+		return redis.NewFailoverClient(o.sentinel()), nil
 	case RedisCluster:
-		r.client = redis.NewClusterClient(o.cluster())
+		return redis.NewClusterClient(o.cluster()), nil
 	default:
-		r.client = redis.NewClient(o.single())
+		return redis.NewClient(o.single()), nil
 	}
-	return r, nil
+}
+
+// String says where the store is, for messages.
+func (r *Redis) String() string {
+	return fmt.Sprintf("redis at %s (%s)", strings.Join(r.options.Addrs, ", "), r.options.Mode)
 }
 
 // Close closes every network connection. What runs ends with an error.

@@ -123,7 +123,7 @@ func TestLibrariesStayWhereTheyAreWrapped(t *testing.T) {
 		"github.com/spf13/viper":   {module + "/config"},
 		"go.yaml.in/yaml/v3":       {module + "/config"},
 		metrics:                    {module, module + "/tokens", module + "/proxy"},
-		"github.com/redis":         {module + "/tokens", module + "/lock"},
+		"github.com/redis":         {module, module + "/tokens", module + "/lock"},
 		"github.com/bsm":           {module + "/lock"},
 		"github.com/google/go-cmp": {module + "/tokens/storetest"},
 	}
