@@ -17,6 +17,7 @@ help: ## list the targets
 
 test: ## run all tests with the race detector
 	@.ci/need gcc
+	@.ci/need -optional redis-server
 	CGO_ENABLED=1 go test -race -shuffle=on -json ./... | go run .ci/tools/testlines.go
 
 check: $(CHECKS) ## everything a change must pass: format, lint, tests, build, known holes

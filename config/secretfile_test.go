@@ -1,6 +1,7 @@
 package config
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -123,5 +124,26 @@ func TestValueAndFileTogetherAreRefusedWhereverTheyComeFrom(t *testing.T) {
 		if err != nil || c.OAuth.ClientSecret.Reveal() != test.want {
 			t.Errorf("%s: got %q, %v", name, c.OAuth.ClientSecret.Reveal(), err)
 		}
+	}
+}
+
+func TestPasswordOfRedisIsReadAnew(t *testing.T) {
+	path := write(t, "password", "first\n")
+	r := mustLoad(t, "store: {redis: {password_file: "+path+"}}", complete()...).Store.Redis
+	if err := os.WriteFile(path, []byte("second\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := r.ReadPassword(); err != nil || got.Reveal() != "second" {
+		t.Errorf("got %q, %v", got.Reveal(), err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := r.ReadPassword(); err == nil || !got.IsZero() {
+		t.Error("a password without its file")
+	}
+	r = Redis{Password: NewSecret("given")}
+	if got, err := r.ReadPassword(); err != nil || got.Reveal() != "given" {
+		t.Errorf("got %q, %v", got.Reveal(), err)
 	}
 }
