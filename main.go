@@ -423,22 +423,10 @@ func (s storage) inRedis(c config.Config, log *slog.Logger) (storage, error) {
 	if err != nil {
 		return s, mistake("store.redis", "%s", plain(err))
 	}
-	locks, err := o.Client()
-	if err != nil {
-		return s, mistake("store.redis", "%s", plain(err))
-	}
+	locks := records.NewClient()
 	s.store, s.index, s.shared, s.opened = tokens.Seal(records, s.keys), records, true, []io.Closer{records, locks}
-	s.locker = lock.NewRedis(locks, lock.RedisOptions{
-		KeyPrefix: r.KeyPrefix, Lease: 3 * c.Refresh.Timeout, Holder: hostname(), Log: log,
-	})
+	s.locker = lock.NewRedis(locks, lock.RedisOptions{KeyPrefix: r.KeyPrefix, Lease: 3 * c.Refresh.Timeout, Log: log})
 	return s, nil
-}
-
-// hostname is what this process is called, only for people to read. In Kubernetes
-// it is the pod's.
-func hostname() string {
-	name, _ := os.Hostname()
-	return name
 }
 
 // folder is one that openStorage would make.
@@ -487,6 +475,7 @@ func newConnections(c config.Config, s storage, log *slog.Logger, metrics *token
 	if err != nil {
 		return nil, err
 	}
+	pod, _ := os.Hostname() // only for people to read
 	return tokens.New(tokens.Options{
 		Store: s.store, Index: s.index, Locker: s.locker, Endpoint: e, Spool: s.spool, SharedStore: s.shared,
 		Default: c.Connections.Default, Seed: secret(c.Connections.SeedRefreshToken),
@@ -494,7 +483,7 @@ func newConnections(c config.Config, s storage, log *slog.Logger, metrics *token
 			Lead: c.Refresh.Lead, Timeout: c.Refresh.Timeout, MaxWait: c.Refresh.MaxWait, KeepAlive: c.Refresh.KeepAlive,
 			SendWindow: c.Refresh.SendWindow, NetworkLife: c.Refresh.NetworkLife, Attempts: c.Refresh.Attempts,
 		},
-		OnLostAnswer: tokens.Policy(c.Refresh.OnLostAnswer), Pod: hostname(), Log: log, Metrics: metrics,
+		OnLostAnswer: tokens.Policy(c.Refresh.OnLostAnswer), Pod: pod, Log: log, Metrics: metrics,
 	})
 }
 

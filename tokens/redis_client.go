@@ -75,26 +75,24 @@ type RedisOptions struct {
 // NewRedis returns the store in a Redis. It makes no network connection: a Redis
 // that is away shows with the first Load. Close it when all work is done.
 func NewRedis(o RedisOptions) (*Redis, error) {
-	client, err := o.Client()
-	if err != nil {
-		return nil, err
-	}
-	return &Redis{options: o, client: client, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler))}, nil
-}
-
-// Client returns a client of the same Redis for another use, such as a lock. It
-// has network connections of its own, and whoever asked for it closes it.
-func (o RedisOptions) Client() (redis.UniversalClient, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	return &Redis{options: o, client: o.client(), log: cmp.Or(o.Log, slog.New(slog.DiscardHandler))}, nil
+}
+
+// NewClient returns a client of the same Redis for another use, such as a lock. It
+// has network connections of its own, and whoever asked for it closes it.
+func (r *Redis) NewClient() redis.UniversalClient { return r.options.client() }
+
+func (o RedisOptions) client() redis.UniversalClient {
 	switch o.Mode {
 	case RedisSentinel:
-		return redis.NewFailoverClient(o.sentinel()), nil
+		return redis.NewFailoverClient(o.sentinel())
 	case RedisCluster:
-		return redis.NewClusterClient(o.cluster()), nil
+		return redis.NewClusterClient(o.cluster())
 	default:
-		return redis.NewClient(o.single()), nil
+		return redis.NewClient(o.single())
 	}
 }
 
