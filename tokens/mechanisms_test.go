@@ -62,6 +62,7 @@ func TestBrakedCallerLooksOnce(t *testing.T) {
 		a, b := f.start("a"), f.start("b")
 		a.mustCall()
 		b.mustCall()
+		synctest.Wait() // a new token serves before it is saved
 		b.store.deafen()
 		a.rotateNow()
 		synctest.Wait()
@@ -293,6 +294,7 @@ func TestRepairIsDoneUnderARealLock(t *testing.T) {
 		a.mustCall()
 		time.Sleep(20 * time.Minute)
 		a.mustCall()
+		synctest.Wait() // a new token serves before it is saved
 		f.shelf.rollback(2)
 		synctest.Wait()
 		if rec := f.record(); rec.Generation != 2 || !rec.Doubt {
@@ -557,6 +559,7 @@ func TestSpooledPairIsSavedWithoutACaller(t *testing.T) {
 			return errors.New("i/o timeout")
 		})
 		a.mustCall()
+		synctest.Wait() // a new token serves before it is saved
 		a.kill()
 		f.start("b")
 		time.Sleep(5 * time.Second)

@@ -65,6 +65,7 @@ func TestFreshPodDoubtsARecordOfAFormerRun(t *testing.T) {
 		a.mustCall()
 		time.Sleep(20 * time.Minute)
 		a.mustCall()
+		synctest.Wait() // a new token serves before it is saved
 		a.kill()
 		f.shelf.failover(2)
 		if rec := f.record(); rec.State != StateOK || rec.Generation != 1 {
@@ -109,6 +110,7 @@ func TestOldGrantNeverOverwritesANewLogin(t *testing.T) {
 		f := newFleet(t, pleosim.Options{})
 		a := f.start("a")
 		a.mustCall()
+		synctest.Wait() // a new token serves before it is saved
 		a.store.deafen()
 		f.shelf.flush()
 		fresh := NewSecret(f.sim.Grant())
@@ -137,6 +139,7 @@ func TestStoreThatWentBackIsRepairedFromMemory(t *testing.T) {
 		a.mustCall()
 		time.Sleep(20 * time.Minute)
 		a.mustCall()
+		synctest.Wait() // a new token serves before it is saved
 		f.shelf.rollback(2)
 		synctest.Wait()
 		rec := f.record()
@@ -484,9 +487,11 @@ func TestSpentSeedIsNeverPresented(t *testing.T) {
 		f := newFleet(t, pleosim.Options{})
 		a := f.start("a")
 		a.mustCall()
+		synctest.Wait() // a new token serves before it is saved
 		a.kill()
 		b := f.start("b") // redeployed with the seed that a has spent
 		b.mustCall()
+		synctest.Wait() // a new token serves before it is saved
 		b.kill()
 		f.shelf.flush() // even when the store knows nothing of it
 		f.start("c").mustFail(ErrLoginRequired)
@@ -612,6 +617,7 @@ func TestStoreAwayServesUntilTheTokenEnds(t *testing.T) {
 		f := newFleet(t, pleosim.Options{})
 		a := f.start("a")
 		a.mustCall()
+		synctest.Wait() // a new token serves before it is saved
 		a.store.cut(errors.New("connection refused"))
 		for range 14 * 60 {
 			a.mustCall()
@@ -849,6 +855,7 @@ func TestRecordWhoseKeyIsLostIsKeptUntilReplaced(t *testing.T) {
 		f.sealWithNewKey()
 		a := f.start("a")
 		a.mustCall()
+		synctest.Wait() // a new token serves before it is saved
 		a.kill()
 		version := f.record().Version
 		f.sealWithNewKey()
@@ -903,6 +910,7 @@ func TestSpooledPairOutlivesTheProcess(t *testing.T) {
 		time.Sleep(20 * time.Minute)
 		f.sim.On(pleosim.AtToken, pleosim.AfterRotate, func(pleosim.Event) { a.store.cut(errors.New("connection refused")) })
 		a.mustCall()
+		synctest.Wait() // a new token serves before it is saved
 		a.kill()
 		if got := f.record().Generation; got != 1 {
 			t.Fatalf("generation %d is in the store, want 1", got)

@@ -34,6 +34,7 @@ func TestSettledDoubtIsKeptAliveToo(t *testing.T) {
 				f := newFleet(t, pleosim.Options{RefreshLife: 48 * time.Hour})
 				p := f.start("a")
 				p.mustCall()
+				synctest.Wait() // a new token serves before it is saved
 				doubt(f, p)
 				time.Sleep(240 * time.Hour)
 				p.mustCall()
@@ -152,6 +153,7 @@ func TestRunThatComesBackIsQuietAnew(t *testing.T) {
 		f := newFleet(t, pleosim.Options{})
 		a, b := f.start("a"), f.start("b")
 		a.mustCall()
+		synctest.Wait()     // a new token serves before it is saved
 		f.shelf.failover(0) // run-2
 		time.Sleep(20 * time.Minute)
 		a.mustCall()
@@ -206,6 +208,7 @@ func TestTokenIsWarmWhileDoubtIsSettled(t *testing.T) {
 		f := newFleet(t, pleosim.Options{})
 		p := f.start("a")
 		p.mustCall()
+		synctest.Wait() // a new token serves before it is saved
 		f.shelf.failover(0)
 		time.Sleep(14*time.Minute + 30*time.Second) // within the lead
 		p.mustCall()

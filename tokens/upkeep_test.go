@@ -342,6 +342,7 @@ func TestSpooledPairEndsTheDoubtOfAFlight(t *testing.T) {
 		time.Sleep(20 * time.Minute)
 		f.sim.On(pleosim.AtToken, pleosim.AfterRotate, func(pleosim.Event) { a.store.cut(errors.New("i/o timeout")) })
 		a.mustCall()
+		synctest.Wait() // a new token serves before it is saved
 		a.kill()
 		time.Sleep(20 * time.Minute) // the spooled access token has ended
 		own := newDir(t)
