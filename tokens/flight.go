@@ -170,7 +170,7 @@ func (s *Source) protocol(ctx, after context.Context, f *flight) error {
 			slog.String("reason", f.reason), slog.Int("attempt", failed), slog.Any("err", err))
 		s.troubled(f, err)
 		// Another pair meanwhile, a login even, ends the pause: it was the old one's.
-		until := time.Now().Add(max(backoff(failed), min(RetryAfter(err), maxRetryAfter)))
+		until := time.Now().Add(max(backoff(failed), RetryAfter(err)))
 		if s.await(ctx, until, func() bool { return s.memory.Current == f.on }) != nil {
 			return errors.Join(context.Cause(ctx), err)
 		}
@@ -228,5 +228,5 @@ func (s *Source) holdOff(err error) time.Duration {
 		return storeRetry
 	}
 	// A flight has made several tries: begin where it left off.
-	return max(backoff(s.failures+s.opts.Timing.Attempts), min(RetryAfter(err), maxRetryAfter))
+	return max(backoff(s.failures+s.opts.Timing.Attempts), RetryAfter(err))
 }

@@ -354,11 +354,9 @@ func TestRecordThatWonIsRemembered(t *testing.T) {
 			}
 			b.kill()
 		})
-		token, err := a.source.Token(context.Background())
-		if err != nil {
+		if _, err := a.source.Token(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		_ = token
 		time.Sleep(time.Second)
 		f.shelf.failover(1)
 		a.store.listen()
